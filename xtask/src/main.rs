@@ -1,0 +1,74 @@
+//! Developer tasks of the workspace. `cargo xtask help` says what there is.
+//!
+//! Standard library only, so that the first task starts within seconds of a fresh clone.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the terminal is this program's only surface"
+)]
+
+mod census;
+mod report;
+mod smoke;
+mod steps;
+mod tools;
+mod workspace;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use workspace::Workspace;
+
+/// What every task answers; the text of the error is for the developer.
+type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result {
+    let asks = |word: &String| ["help", "-h", "--help"].contains(&word.as_str());
+    match arguments.split_first() {
+        Some((task, rest)) if task == "test" && !rest.iter().any(asks) => test(rest),
+        Some((task, _)) if task != "test" && !asks(task) => {
+            Err(format!("no task `{task}`; `cargo xtask help` lists them").into())
+        }
+        _ => {
+            help();
+            Ok(())
+        }
+    }
+}
+
+fn test(arguments: &[String]) -> Result {
+    let (flags, names): (Vec<_>, Vec<_>) = arguments.iter().partition(|word| word.starts_with('-'));
+    if let Some(flag) = flags.iter().find(|flag| flag.as_str() != "--yes") {
+        return Err(format!("`test` has no option `{flag}`; `cargo xtask help` lists them").into());
+    }
+    let workspace = Workspace::from_environment();
+    let chosen = steps::choose(&names)?;
+    let may_install = !flags.is_empty() || workspace.unattended;
+    tools::provide(&workspace, &chosen, may_install)?;
+    report::run_all(&workspace, &chosen)
+}
+
+fn help() {
+    println!("cargo xtask test [--yes] [STEP]...   check everything, or only the steps named\n");
+    println!("It first prints what it would have to install, and asks; --yes or CI=true agree.\n");
+    for step in steps::ALL {
+        let alone = if steps::ONLY_BY_NAME.contains(&step.name) {
+            " (only by name)"
+        } else {
+            ""
+        };
+        println!("  {:<14} {}{alone}", step.name, step.about);
+    }
+}

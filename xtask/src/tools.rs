@@ -1,0 +1,195 @@
+use std::io::{IsTerminal, Write};
+use std::os::unix::fs::MetadataExt;
+use std::process::{Command, Stdio};
+
+use crate::Result;
+use crate::steps::Step;
+use crate::workspace::{Workspace, run};
+
+/// A program that a step needs and a machine may lack.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Tool {
+    /// Succeeds where the tool is installed.
+    probe: &'static [&'static str],
+    package: Package,
+}
+
+#[derive(Debug, PartialEq)]
+enum Package {
+    /// A package of Debian and its relatives.
+    Apt(&'static str),
+    /// A crate and its version, built from source.
+    Crate(&'static str, &'static str),
+    /// A component of the Rust toolchain in use.
+    Component(&'static str),
+}
+
+pub(crate) const CARGO_DENY: Tool = Tool {
+    probe: &["cargo", "deny", "--version"],
+    package: Package::Crate("cargo-deny", "0.20.2"),
+};
+pub(crate) const CLIPPY: Tool = Tool {
+    probe: &["cargo", "clippy", "--version"],
+    package: Package::Component("clippy"),
+};
+pub(crate) const GIT: Tool = Tool {
+    probe: &["git", "--version"],
+    package: Package::Apt("git"),
+};
+pub(crate) const GO: Tool = Tool {
+    probe: &["go", "version"],
+    package: Package::Apt("golang-go"),
+};
+pub(crate) const NODE: Tool = Tool {
+    probe: &["node", "--version"],
+    package: Package::Apt("nodejs"),
+};
+pub(crate) const PYTHON: Tool = Tool {
+    probe: &["python3", "--version"],
+    package: Package::Apt("python3"),
+};
+pub(crate) const RUSTFMT: Tool = Tool {
+    probe: &["cargo", "fmt", "--version"],
+    package: Package::Component("rustfmt"),
+};
+
+/// Sees to it that the tools of all steps are there. What is missing is named, with the commands
+/// that would install it, and installed only after consent.
+pub(crate) fn provide(workspace: &Workspace, steps: &[&Step], may_install: bool) -> Result {
+    let missing = missing_for(steps, |tool| answers(workspace, tool));
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let commands = installation(&missing, is_root());
+    println!("This needs programs that are not installed. To install them:");
+    for command in &commands {
+        println!("  {}", command.join(" "));
+    }
+    if !may_install && !agreed()? {
+        return Err("nothing was installed, nothing was tested".into());
+    }
+    commands
+        .iter()
+        .try_for_each(|words| run(workspace.command(words[0]).args(&words[1..])))?;
+    match missing.iter().find(|tool| !answers(workspace, tool)) {
+        Some(tool) => Err(format!(
+            "`{}` still fails after the installation",
+            tool.probe.join(" ")
+        )
+        .into()),
+        None => Ok(()),
+    }
+}
+
+fn missing_for(steps: &[&Step], installed: impl Fn(&Tool) -> bool) -> Vec<&'static Tool> {
+    let mut missing = Vec::new();
+    for tool in steps.iter().flat_map(|step| step.tools) {
+        if !missing.contains(tool) && !installed(tool) {
+            missing.push(*tool);
+        }
+    }
+    missing
+}
+
+fn answers(workspace: &Workspace, tool: &Tool) -> bool {
+    let mut command = workspace.command(tool.probe[0]);
+    silent(command.args(&tool.probe[1..]))
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+fn silent(command: &mut Command) -> &mut Command {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+}
+
+fn installation(missing: &[&Tool], root: bool) -> Vec<Vec<&'static str>> {
+    let mut commands = Vec::new();
+    let mut packages = Vec::new();
+    for tool in missing {
+        match tool.package {
+            Package::Apt(name) => packages.push(name),
+            Package::Crate(name, version) => {
+                commands.push(vec![
+                    "cargo",
+                    "install",
+                    "--locked",
+                    name,
+                    "--version",
+                    version,
+                ]);
+            }
+            Package::Component(name) => commands.push(vec!["rustup", "component", "add", name]),
+        }
+    }
+    if !packages.is_empty() {
+        let apt: &[&str] = if root {
+            &["apt-get"]
+        } else {
+            &["sudo", "apt-get"]
+        };
+        commands.push([apt, &["update"]].concat());
+        commands.push(
+            [
+                apt,
+                &["install", "--yes", "--no-install-recommends"],
+                &packages,
+            ]
+            .concat(),
+        );
+    }
+    commands
+}
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
+
+fn agreed() -> Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        return Err(
+            "not a terminal, so nobody can be asked: run again with --yes to install".into(),
+        );
+    }
+    print!("Install now? [y/N] ");
+    std::io::stdout().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(tools: &'static [&'static Tool]) -> Step {
+        Step {
+            name: "one",
+            about: "",
+            tools,
+            run: |_| Ok(()),
+        }
+    }
+
+    #[test]
+    fn a_tool_that_two_steps_need_is_missing_once() {
+        let (first, second) = (step(&[&GO, &GIT]), step(&[&GO]));
+        let missing = missing_for(&[&first, &second], |tool| *tool == GIT);
+        assert_eq!(missing, [&GO]);
+    }
+
+    #[test]
+    fn system_packages_are_installed_together_and_need_root() {
+        let commands = installation(&[&GO, &CARGO_DENY, &NODE], false);
+        let lines: Vec<_> = commands.iter().map(|words| words.join(" ")).collect();
+        let expected = [
+            "cargo install --locked cargo-deny --version 0.20.2",
+            "sudo apt-get update",
+            "sudo apt-get install --yes --no-install-recommends golang-go nodejs",
+        ];
+        assert_eq!(lines, expected);
+        assert_eq!(installation(&[&GIT], true)[0], ["apt-get", "update"]);
+    }
+}
