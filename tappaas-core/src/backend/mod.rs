@@ -1,0 +1,24 @@
+//! The backend traits and their types. Each trait's contract is its doc comment; `tappaas-testkit` has a case for each sentence.
+
+mod builder;
+mod ingress;
+mod registry;
+mod scheduler;
+mod secrets;
+mod volumes;
+
+pub use builder::{BuildId, BuildOutcome, BuildRequest, Builder, BuilderCapabilities};
+pub use ingress::{
+    Action, Draining, Frontend, IngressCapabilities, IngressProvider, Route, RouteId, RouteStatus,
+    Signal, Target,
+};
+pub use registry::{Content, Image, Reference, Registry, Repository, Tag};
+pub use scheduler::{
+    Endpoint, Exec, ExecOutput, ExecRequest, Exit, InstanceId, InstanceState, InstanceStatus,
+    LogLine, LogRequest, Mount, Node, Peer, ReleaseSet, Scheduler, SchedulerCapabilities, Template,
+    Track, Unplaced, Usage, Workload, WorkloadId, WorkloadStatus,
+};
+pub use secrets::{
+    Secret, SecretCapabilities, SecretPath, SecretPrecondition, SecretStore, SecretVersion,
+};
+pub use volumes::{Volume, VolumeId, VolumeStatus, Volumes};
