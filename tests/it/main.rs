@@ -1,0 +1,3 @@
+//! Tests of the whole: this is the root package's only integration-test binary.
+
+mod tidy;
