@@ -15,8 +15,8 @@ pub use ingress::{
 pub use registry::{Content, Image, Reference, Registry, Repository, Tag};
 pub use scheduler::{
     Endpoint, Exec, ExecOutput, ExecRequest, Exit, InstanceId, InstanceState, InstanceStatus,
-    LogLine, LogRequest, Mount, Node, Peer, ReleaseSet, Scheduler, SchedulerCapabilities, Template,
-    Track, Unplaced, Usage, Workload, WorkloadId, WorkloadStatus,
+    LogLine, LogRequest, Mount, Node, Peer, PeerAddress, ReleaseSet, Scheduler,
+    SchedulerCapabilities, Template, Track, Unplaced, Usage, Workload, WorkloadId, WorkloadStatus,
 };
 pub use secrets::{
     Secret, SecretCapabilities, SecretPath, SecretPrecondition, SecretStore, SecretVersion,

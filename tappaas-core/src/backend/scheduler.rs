@@ -41,6 +41,7 @@ use crate::{
 /// - `list` returns every workload that something is left of.
 /// - `logs` returns the lines of all instances, also ended ones, in order of time; with `follow` it goes on with later lines.
 /// - `exec` runs a command inside an instance and returns its output and exit code.
+/// - `peer` always gives the same answer for the same question; instances reach that address only if their template names the peer.
 /// - `watch` names a workload soon after something about it changed; names may come twice or needlessly.
 /// - Every method may be called again after any failure or a lost reply.
 #[async_trait]
@@ -68,6 +69,9 @@ pub trait Scheduler: fmt::Debug + Send + Sync + 'static {
 
     /// Runs a command inside a running instance.
     async fn exec(&self, request: &ExecRequest) -> Result<Exec>;
+
+    /// Says at which address the instances of `from` reach a peer.
+    async fn peer(&self, from: &ApplicationKey, peer: &Peer) -> Result<PeerAddress>;
 
     /// Names the workloads that changed, as they change.
     async fn watch(&self) -> Result<BoxStream<'static, WorkloadId>>;
@@ -228,6 +232,18 @@ pub struct Peer {
     pub process: Name,
     /// The name of that process's port.
     pub port: Name,
+}
+
+/// Where instances reach a [`Peer`].
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PeerAddress {
+    /// The host to connect to, from inside.
+    pub host: String,
+    /// The port to connect to, from inside.
+    pub port: u16,
+    /// Where the ingress must listen for these connections ([`Frontend::Inner`](crate::backend::Frontend::Inner)), if it must.
+    pub listen: Option<SocketAddr>,
 }
 
 /// The identity of an instance, unique over all instances that ever were.
