@@ -12,6 +12,8 @@ pub mod store;
 mod time;
 
 pub mod backend;
+pub mod client;
+pub mod controller;
 pub mod memory;
 pub mod model;
 pub mod placement;

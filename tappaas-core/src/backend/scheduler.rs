@@ -26,11 +26,13 @@ use crate::{
 /// - `apply` is idempotent: the same workload with the same generation changes nothing.
 /// - `apply` refuses a generation lower than the last one it took, and the same generation with other content, with `Conflict`.
 /// - `apply` returns once the workload is recorded; instances follow in their own time.
+/// - As soon as `apply` returned, `observe` reports the new generation and counts, and the instances that have to go as [`InstanceState::Stopping`].
 /// - What cannot be placed is a value with reasons ([`WorkloadStatus::unplaced`]), never an error.
-/// - An instance is ready only while its process runs and its readiness probe (without one: a connection to its port) succeeds.
+/// - An instance is ready only while its process runs and its readiness probe succeeds; without a probe: a
+///   connection to its first port; without a port: it has run for a second.
 /// - A ready instance has an endpoint for each of its ports, and a request to that endpoint reaches that instance.
 /// - When a release's count falls, the instances named in [`ReleaseSet::retiring`] stop first; the others stay untouched.
-/// - An unchanged [`ReleaseSet`] keeps its instances: the same ids, never restarted by `apply`.
+/// - `apply` never restarts an instance that stays, not even when a release's template changed: a template is for new instances.
 /// - Several releases of one workload run side by side with exactly the counts asked for.
 /// - An instance is stopped with its stop signal, and killed once its grace is over.
 /// - A process that ends is started again as its restart policy says, with growing delays; one that keeps ending is in [`InstanceState::CrashLoop`].

@@ -251,8 +251,8 @@ pub struct ApplicationStatus {
     pub phase: Phase,
     /// The phase in a sentence, with the reason if something is wrong.
     pub message: String,
-    /// The rollout that is running or was last.
-    pub rollout: Option<RolloutStatus>,
+    /// Since when each instance that has to go gets no new requests, by instance.
+    pub draining: BTreeMap<String, Timestamp>,
     /// Each process.
     pub processes: BTreeMap<Name, ProcessStatus>,
     /// Where the application answers.
@@ -280,19 +280,6 @@ pub enum Phase {
     Failed,
     /// It is being destroyed.
     Destroying,
-}
-
-/// How a rollout goes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RolloutStatus {
-    /// Which release is rolling out.
-    pub release: u64,
-    /// When it began.
-    pub started: Timestamp,
-    /// Since when each endpoint on its way out is draining, by instance.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub draining: BTreeMap<String, Timestamp>,
 }
 
 /// How a process is.

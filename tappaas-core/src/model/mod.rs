@@ -12,7 +12,7 @@ mod volume;
 
 pub use application::{
     Application, ApplicationKey, ApplicationSpec, ApplicationStatus, Binding,
-    Content as ApplicationContent, Phase, ProcessStatus, Rollout, RolloutStatus, RouteSpec,
+    Content as ApplicationContent, Phase, ProcessStatus, Rollout, RouteSpec,
     VolumeMount,
 };
 pub use build::{Build, BuildObjectSpec, BuildPhase, BuildStatus};

@@ -1,0 +1,239 @@
+//! Typed access to the store: reads come from a watch-fed cache, writes are compare-and-swap.
+
+mod cache;
+mod merge;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::broadcast, task::JoinSet};
+
+pub(crate) use cache::Change;
+
+use self::cache::Cache;
+use crate::{
+    Clock, Error, ErrorKind, Key, Kind, Object, Precondition, Result, Scope, Store,
+    model::{Spec, Typed},
+    object::API_VERSION,
+};
+
+/// How often [`Client::modify`] reads again after somebody else was quicker.
+const CONFLICTS_MAX: usize = 16;
+
+/// How long a writer waits until its own write is in the cache.
+const OWN_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Reads and writes objects as Rust types.
+///
+/// A read returns what the cache holds. A write returns once the cache holds it, so that whoever wrote sees it.
+#[derive(Clone, Debug)]
+pub struct Client {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    caches: Arc<[Cache]>,
+}
+
+impl Client {
+    /// Creates a client. Its cache is empty until [`Client::run`] runs.
+    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            store,
+            clock,
+            caches: Kind::ALL.into_iter().map(Cache::new).collect(),
+        }
+    }
+
+    /// Feeds the cache for as long as it is polled.
+    pub async fn run(&self) {
+        let mut feeds = JoinSet::new();
+        for i in 0..self.caches.len() {
+            let client = self.clone();
+            feeds.spawn(async move { client.caches[i].run(&*client.store, &*client.clock).await });
+        }
+        while feeds.join_next().await.is_some() {}
+    }
+
+    /// Says whether every kind has been read once.
+    pub fn synced(&self) -> bool {
+        self.caches.iter().all(Cache::synced)
+    }
+
+    /// Waits until every kind has been read once.
+    pub async fn sync(&self) {
+        for cache in &*self.caches {
+            cache.reach(crate::Revision::default()).await;
+        }
+    }
+
+    /// Returns an object, or `None` if it is not there.
+    ///
+    /// # Errors
+    /// `Internal` if this version cannot read it.
+    pub fn get<S: Spec>(&self, scope: &Scope, name: &str) -> Result<Option<Typed<S>>> {
+        let key = Key::new(S::KIND, scope.clone(), name);
+        self.cache(S::KIND)
+            .get(&key)
+            .map(|object| Typed::from_object(&object))
+            .transpose()
+    }
+
+    /// Returns the objects in a scope or inside it that this version can read, in order of their keys.
+    ///
+    /// One that cannot be read is reported and left out, so that it harms nobody else.
+    pub fn list<S: Spec>(&self, scope: &Scope) -> Vec<Typed<S>> {
+        let objects = self.cache(S::KIND).list(scope);
+        let readable = objects
+            .iter()
+            .filter_map(|object| match Typed::from_object(object) {
+                Ok(object) => Some(object),
+                Err(error) => {
+                    tracing::error!(?error, "an object is left out");
+                    None
+                }
+            });
+        readable.collect()
+    }
+
+    /// Returns the keys of all objects of a kind in a scope or inside it.
+    pub fn keys(&self, kind: Kind, scope: &Scope) -> Vec<Key> {
+        self.cache(kind)
+            .list(scope)
+            .iter()
+            .map(|object| object.key())
+            .collect()
+    }
+
+    /// Returns an object without interpreting it.
+    pub(crate) fn raw(&self, key: &Key) -> Option<Arc<Object>> {
+        self.cache(key.kind).get(key)
+    }
+
+    /// Names the objects of a kind that change, as they change.
+    pub(crate) fn subscribe(&self, kind: Kind) -> broadcast::Receiver<Change> {
+        self.cache(kind).subscribe()
+    }
+
+    /// Creates an object.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if it is there.
+    pub async fn create<S: Spec>(&self, object: &Typed<S>) -> Result<Typed<S>> {
+        let stored = self
+            .store
+            .put(object.to_object()?, Precondition::Absent)
+            .await?;
+        self.seen(stored).await
+    }
+
+    /// Replaces metadata and spec of an object that was read before. Fields unknown to this version survive.
+    ///
+    /// # Errors
+    /// `Conflict` if it changed since it was read.
+    pub async fn update<S: Spec>(&self, object: &Typed<S>) -> Result<Typed<S>> {
+        let merged = self.merged(object).await?;
+        let stored = self
+            .store
+            .put(merged, Precondition::Revision(object.metadata.revision))
+            .await?;
+        self.seen(stored).await
+    }
+
+    /// Replaces the status of an object that was read before. Fields unknown to this version survive.
+    ///
+    /// # Errors
+    /// `Conflict` if it changed since it was read.
+    pub async fn update_status<S: Spec>(&self, object: &Typed<S>) -> Result<Typed<S>> {
+        let merged = self.merged(object).await?;
+        let stored = self
+            .store
+            .put_status(merged, Precondition::Revision(object.metadata.revision))
+            .await?;
+        self.seen(stored).await
+    }
+
+    /// Changes an object as it is now: reads it again whenever somebody else was quicker.
+    ///
+    /// # Errors
+    /// `NotFound` if it is not there; whatever `change` returns; `Conflict` if others are always quicker.
+    pub async fn modify<S: Spec>(
+        &self,
+        scope: &Scope,
+        name: &str,
+        mut change: impl FnMut(&mut Typed<S>) -> Result<()> + Send,
+    ) -> Result<Typed<S>> {
+        let key = Key::new(S::KIND, scope.clone(), name);
+        for _ in 0..CONFLICTS_MAX {
+            let stored = self.store.get(&key).await?;
+            let stored = stored.ok_or_else(|| Error::not_found(format!("{key} does not exist")))?;
+            let mut object = Typed::<S>::from_object(&stored)?;
+            self.cache(S::KIND)
+                .reach_within(object.metadata.revision, &*self.clock)
+                .await?;
+            change(&mut object)?;
+            match self.update(&object).await {
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                other => return other,
+            }
+        }
+        Err(Error::conflict(format!(
+            "{key} is changed by others all the time; try again"
+        )))
+    }
+
+    /// Deletes an object, or asks for its deletion if it has finalizers. What is not there is deleted already.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn delete(&self, key: &Key) -> Result<()> {
+        if let Some(left) = self.store.delete(key, Precondition::Present).await? {
+            self.cache(key.kind)
+                .reach_within(left.metadata.revision, &*self.clock)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// The stored object with the changes of a typed one.
+    async fn merged<S: Spec>(&self, object: &Typed<S>) -> Result<Object> {
+        let key = object.key();
+        let same = |stored: &Object| stored.metadata.revision == object.metadata.revision;
+        let stored =
+            match self.raw(&key).filter(|stored| same(stored)) {
+                Some(cached) => Object::clone(&cached),
+                None => self.store.get(&key).await?.filter(same).ok_or_else(|| {
+                    Error::conflict(format!("{key} was changed by somebody else"))
+                })?,
+            };
+        let (old, new) = (
+            Typed::<S>::from_object(&stored)?.to_object()?,
+            object.to_object()?,
+        );
+        Ok(Object {
+            api_version: API_VERSION.to_owned(),
+            spec: merge::merge(&stored.spec, &old.spec, &new.spec),
+            status: merge::merge(&stored.status, &old.status, &new.status),
+            ..new
+        })
+    }
+
+    async fn seen<S: Spec>(&self, stored: Object) -> Result<Typed<S>> {
+        self.cache(S::KIND)
+            .reach_within(stored.metadata.revision, &*self.clock)
+            .await?;
+        Typed::from_object(&stored)
+    }
+
+    fn cache(&self, kind: Kind) -> &Cache {
+        let position = Kind::ALL.iter().position(|other| *other == kind);
+        &self.caches[position.expect("`Kind::ALL` has every kind")]
+    }
+}
+
+impl Cache {
+    async fn reach_within(&self, revision: crate::Revision, clock: &dyn Clock) -> Result<()> {
+        tokio::select! {
+            biased;
+            () = self.reach(revision) => Ok(()),
+            () = clock.sleep(OWN_WRITE_TIMEOUT) => Err(Error::unavailable("the cache does not follow the store")),
+        }
+    }
+}
