@@ -256,6 +256,11 @@ mod tests {
     }
 
     #[test]
+    fn the_tree_of_an_embedder_begins_with_the_facade() {
+        assert!(dependency_tree("default").starts_with("tappaas v"));
+    }
+
+    #[test]
     fn command_line_crates_are_found_wherever_they_stand_in_the_tree() {
         let tree = "tappaas v0.1.0 (/x)\nclap v4.6.7\nclap_builder v4.6.7\nclap v4.6.7 (*)\nserde v1.0.0\n";
         assert_eq!(

@@ -63,9 +63,6 @@ pub(super) fn repeated_names(sources: &[Text]) -> Vec<String> {
 }
 
 fn repeats(text: &Text, module: Option<&str>, own_crate: Option<&str>) -> Vec<String> {
-    let types = text
-        .lines()
-        .filter_map(|(line, code)| Some((line, public_type(code)?)));
     let says_more = |name: &str, word: &str| name.len() > word.len();
     let of_module = |name: &str| {
         module.filter(|word| {
@@ -74,7 +71,8 @@ fn repeats(text: &Text, module: Option<&str>, own_crate: Option<&str>) -> Vec<St
     };
     let of_crate =
         |name: &str| own_crate.filter(|word| says_more(name, word) && name.starts_with(word));
-    types
+    public_types(text)
+        .chain(passed_on(text))
         .filter_map(|(line, name)| Some((line, name, of_module(name).or_else(|| of_crate(name))?)))
         .map(|(line, name, word)| {
             text.finding(
@@ -85,12 +83,31 @@ fn repeats(text: &Text, module: Option<&str>, own_crate: Option<&str>) -> Vec<St
         .collect()
 }
 
-fn public_type(line: &str) -> Option<&str> {
-    let rest = line.strip_prefix("pub ")?;
-    let rest = ["struct ", "enum ", "trait ", "type "]
-        .iter()
-        .find_map(|word| rest.strip_prefix(word))?;
-    rest.split(|one: char| !one.is_alphanumeric()).next()
+fn public_types(text: &Text) -> impl Iterator<Item = (usize, &str)> {
+    text.lines().filter_map(|(line, code)| {
+        let rest = code.strip_prefix("pub ")?;
+        let words = ["struct ", "enum ", "trait ", "type "];
+        let rest = words.iter().find_map(|word| rest.strip_prefix(word))?;
+        Some((line, rest.split(|one: char| !one.is_alphanumeric()).next()?))
+    })
+}
+
+/// The types that a file has from private modules and makes public under its own path.
+fn passed_on(text: &Text) -> impl Iterator<Item = (usize, &str)> {
+    let statements = text.content.match_indices("\npub use ").map(|(at, _)| {
+        let line = text.content[..=at].lines().count() + 1;
+        (
+            line,
+            text.content[at..].split(';').next().unwrap_or_default(),
+        )
+    });
+    statements.flat_map(|(line, statement)| {
+        let items = statement.split([',', '{', '}']);
+        let names = items.filter_map(|item| item.trim().rsplit([' ', ':']).next());
+        names
+            .filter(|name| name.starts_with(char::is_uppercase))
+            .map(move |name| (line, name))
+    })
 }
 
 /// `local` for a file in `tappaas-local/src`; tests and the root package have none.
@@ -234,6 +251,19 @@ mod tests {
             ["x/src/memory.rs:1: `MemoryStore` repeats `Memory`, which its path says"]
         );
         assert!(with("mod memory;\n").is_empty());
+    }
+
+    #[test]
+    fn a_type_that_a_public_module_passes_on_counts_as_its_own() {
+        let module = "mod error;\n\npub use error::{\n    Fault, Inner as ParserError,\n};\n";
+        let found = repeated_names(&[
+            Text::new("x/src/lib.rs", "pub mod parser;\n"),
+            Text::new("x/src/parser/mod.rs", module),
+        ]);
+        assert_eq!(
+            found,
+            ["x/src/parser/mod.rs:3: `ParserError` repeats `Parser`, which its path says"]
+        );
     }
 
     #[test]
