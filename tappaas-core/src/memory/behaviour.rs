@@ -12,6 +12,8 @@ pub struct Behaviour {
     pub port: Option<u16>,
     /// What it answers; `None`: the number of its release. A space and the request's path follow.
     pub answer: Option<String>,
+    /// The HTTP status of its answers.
+    pub status: u16,
     /// How long it takes to answer.
     pub latency: Duration,
     /// When and how it ends by itself; `None`: it does not.
@@ -40,6 +42,7 @@ impl Default for Behaviour {
             listen: Some(Duration::ZERO),
             port: None,
             answer: None,
+            status: 200,
             latency: Duration::ZERO,
             end: None,
             stop: Some(Duration::ZERO),

@@ -14,6 +14,7 @@ mod network;
 mod probe;
 mod routing;
 mod scheduler;
+mod table;
 mod userland;
 mod volumes;
 mod workloads;

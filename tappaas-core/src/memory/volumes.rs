@@ -95,13 +95,15 @@ impl backend::Volumes for Volumes {
     async fn apply(&self, volume: &Volume) -> Result<()> {
         let mut volumes = lock(&self.0);
         let kept = volumes.entry(volume.id.clone()).or_default();
-        if volume.size < kept.size {
+        if let (Some(new), Some(old)) = (volume.size, kept.size)
+            && new < old
+        {
             return Err(Error::invalid(format!(
                 "volume {} cannot become smaller; copy what is in it to a new one",
                 volume.id
             )));
         }
-        kept.size = volume.size;
+        kept.size = volume.size.or(kept.size);
         Ok(())
     }
 

@@ -1,0 +1,149 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::stream::{self, BoxStream, StreamExt as _};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::{BroadcastStream, ReceiverStream};
+
+use super::{Behaviour, Network, Volumes, userland::Streams, workloads::Workloads};
+use crate::{
+    Clock, Digest, Result,
+    backend::{
+        self, Exec, ExecRequest, LogLine, LogRequest, Node, Peer, PeerAddress,
+        SchedulerCapabilities, Workload, WorkloadId, WorkloadStatus,
+    },
+    model::{ApplicationKey, Command},
+    placement::{Capacity, Offer},
+};
+
+/// So many chunks of the input or output of a command wait to be read.
+const EXEC_CHUNKS_MAX: usize = 16;
+
+/// A scheduler whose instances are simulated: they do what their [`Behaviour`] says.
+///
+/// Has one node without bounds, unless told otherwise. Dropping it ends its instances.
+#[derive(Debug)]
+pub struct Scheduler {
+    workloads: Arc<Workloads>,
+}
+
+impl Scheduler {
+    /// Creates a scheduler whose instances listen on `network` and mount `volumes`.
+    pub fn new(clock: Arc<dyn Clock>, network: &Network, volumes: &Volumes) -> Self {
+        let workloads = Workloads::new(clock, network.clone(), volumes.clone());
+        let scheduler = Self {
+            workloads: Arc::new(workloads),
+        };
+        let capacity = Capacity {
+            cpu_millis: u64::MAX,
+            memory: u64::MAX,
+            instances: u32::MAX,
+        };
+        scheduler.set_nodes(vec![Node {
+            name: "memory".to_owned(),
+            offer: Offer {
+                capacity,
+                ..Offer::default()
+            },
+            ready: true,
+            notes: Vec::new(),
+        }]);
+        scheduler
+    }
+
+    /// From now on has these nodes. Instances that run stay where they are.
+    pub fn set_nodes(&self, nodes: Vec<Node>) {
+        self.workloads.set_nodes(nodes);
+    }
+
+    /// Instances of this image that are started from now on behave so.
+    pub fn behave_by_image(&self, image: Digest, behaviour: Behaviour) {
+        self.workloads.behave_by_image(image, behaviour);
+    }
+
+    /// Instances of this command that are started from now on behave so, whatever their image.
+    pub fn behave_by_command(&self, command: Command, behaviour: Behaviour) {
+        self.workloads.behave_by_command(command, behaviour);
+    }
+}
+
+impl Drop for Scheduler {
+    fn drop(&mut self) {
+        self.workloads.close();
+    }
+}
+
+#[async_trait]
+impl backend::Scheduler for Scheduler {
+    fn capabilities(&self) -> SchedulerCapabilities {
+        SchedulerCapabilities {
+            stepwise: true,
+            limits: true,
+            host_stack: true,
+            dial_endpoints: false,
+        }
+    }
+
+    async fn nodes(&self) -> Result<Vec<Node>> {
+        Ok(self.workloads.nodes())
+    }
+
+    async fn apply(&self, workload: &Workload) -> Result<()> {
+        self.workloads.apply(workload)
+    }
+
+    async fn observe(&self, id: &WorkloadId) -> Result<Option<WorkloadStatus>> {
+        Ok(self.workloads.observe(id))
+    }
+
+    async fn list(&self) -> Result<Vec<WorkloadId>> {
+        Ok(self.workloads.list())
+    }
+
+    async fn remove(&self, id: &WorkloadId) -> Result<()> {
+        self.workloads.remove(id);
+        Ok(())
+    }
+
+    async fn logs(&self, request: &LogRequest) -> Result<BoxStream<'static, Result<LogLine>>> {
+        Ok(Arc::clone(&self.workloads.logs).read(request))
+    }
+
+    async fn exec(&self, request: &ExecRequest) -> Result<Exec> {
+        let inside = self
+            .workloads
+            .inside(&request.workload, request.instance.as_ref())?;
+        let (input, inputs) = mpsc::channel(EXEC_CHUNKS_MAX);
+        let (output, outputs) = mpsc::channel(EXEC_CHUNKS_MAX);
+        let command = request.command.clone();
+        let streams = Streams {
+            input: inputs,
+            output,
+        };
+        tokio::spawn(async move { inside.run(&command, streams).await });
+        Ok(Exec {
+            input,
+            output: ReceiverStream::new(outputs).map(Ok).boxed(),
+        })
+    }
+
+    async fn peer(&self, from: &ApplicationKey, peer: &Peer) -> Result<PeerAddress> {
+        Ok(self.workloads.peer(from, peer))
+    }
+
+    async fn watch(&self) -> Result<BoxStream<'static, WorkloadId>> {
+        let changed = BroadcastStream::new(self.workloads.changed.subscribe());
+        let workloads = Arc::downgrade(&self.workloads);
+        let names = changed.flat_map(move |change| match change {
+            Ok(id) => stream::iter(vec![id]),
+            // Too slow: nobody knows what was missed, so it may have been any.
+            Err(_) => stream::iter(
+                workloads
+                    .upgrade()
+                    .map(|all| all.list())
+                    .unwrap_or_default(),
+            ),
+        });
+        Ok(names.boxed())
+    }
+}

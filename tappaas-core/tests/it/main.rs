@@ -1,0 +1,4 @@
+//! The integration tests of `tappaas-core`.
+
+mod manifest;
+mod memory;
