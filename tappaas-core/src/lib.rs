@@ -4,7 +4,7 @@
 //! [`Store`], [`Durable`], [`Clock`] and [`Ids`].
 
 mod digest;
-mod durable;
+pub mod durable;
 mod error;
 mod name;
 pub mod object;

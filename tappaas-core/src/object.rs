@@ -324,6 +324,9 @@ impl Object {
     /// The most bytes an object may have when serialised as JSON.
     pub const SIZE_MAX: usize = 1 << 20;
 
+    /// The most arrays and objects that may lie inside each other, the object itself counted. JSON readers commonly stop at 128.
+    pub const DEPTH_MAX: usize = 100;
+
     /// The object's identity.
     pub fn key(&self) -> Key {
         Key::new(self.kind, self.metadata.scope(), self.metadata.name.clone())

@@ -1,6 +1,6 @@
 //! The [`Store`] trait, and the pure decisions behind its writes.
 
-use std::fmt;
+use std::{fmt, io};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -16,20 +16,26 @@ use crate::{Error, Key, Kind, Object, Result, Revision, Scope, Timestamp};
 /// - Creating assigns `uid`, `created`, generation 1 and a revision, and ignores the given status.
 /// - `put` with [`Precondition::Revision`] replaces metadata and spec, keeps the status, and fails with `Conflict` if the object
 ///   has another revision and with `NotFound` if it is not there.
+/// - `put` with [`Precondition::Present`] does the same whatever the revision is.
 /// - `put` raises the generation by one if, and only if, the spec changed.
-/// - A `put` that changes nothing keeps the revision and sends no event.
+/// - A write that changes nothing keeps the revision and sends no event.
 /// - `put` cannot change `uid`, `created` or `deletion`; on an object whose deletion was asked for it cannot add finalizers.
 /// - `put_status` replaces the status alone; it needs the object, and honours [`Precondition::Revision`].
 /// - Of concurrent writers with the same expected revision exactly one succeeds.
 /// - `delete` of an object without finalizers removes it; with finalizers it sets `deletion` and keeps it.
 /// - The `put` that empties the finalizers of an object whose deletion was asked for removes it.
+/// - What was removed is returned, and sent to watchers, with the revision of its removal.
 /// - `delete` of what is not there succeeds and returns `None`, unless the precondition names a revision: `NotFound`.
-/// - `get` and `list` return what the last answered write left.
-/// - `list` returns the objects in the scope in order of their keys, in pages of at most the limit, and the revision from which a watch continues.
+/// - An object created again under an old name has a new `uid`, and a higher revision than any before.
+/// - `get` and `list` return what the last answered write left, and nothing that a crash could still take back.
+/// - `list` returns the objects in the scope in order of their keys, in pages of at most the limit, and the revision from which a watch
+///   continues; a limit of 0 is `Invalid`.
 /// - All pages of one listing show the same revision; a page asked for too late fails with `Expired`.
 /// - `watch` yields every later change of the kind in order of revision, once each, beginning right after `from`.
-/// - `watch` from a revision that is no longer kept yields [`Event::Expired`] and ends; so may a watcher that reads too slowly.
-/// - An invalid key, and an object above [`Object::SIZE_MAX`], are `Invalid`.
+/// - `watch` from a revision that is no longer kept, or that the store has not reached, yields [`Event::Expired`] and ends; so may a watcher
+///   that reads too slowly. A stream that ends without it broke off: watch again from the last revision seen.
+/// - An invalid key, and an object above [`Object::SIZE_MAX`] or nested deeper than [`Object::DEPTH_MAX`], are `Invalid`.
+/// - What was put is read back equal, unknown fields and every JSON value included.
 #[async_trait]
 pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Reads one object.
@@ -140,14 +146,15 @@ pub fn decide_put(
     uid: impl FnOnce() -> String,
     now: Timestamp,
 ) -> Result<Outcome> {
-    object.key().check()?;
-    check_size(&object)?;
-    let Some(old) = check_precondition(existing, &object.key(), precondition)? else {
+    let key = object.key();
+    check_key(&object, &key)?;
+    let Some(old) = check_precondition(existing, &key, precondition)? else {
         object.status = Value::Null;
         object.metadata.uid = uid();
         object.metadata.created = Some(now);
         object.metadata.generation = 1;
         object.metadata.deletion = None;
+        check_size(&object)?;
         return Ok(Outcome::Keep(Box::new(object)));
     };
     object.status.clone_from(&old.status);
@@ -156,11 +163,10 @@ pub fn decide_put(
     object.metadata.deletion = old.metadata.deletion;
     object.metadata.revision = old.metadata.revision;
     object.metadata.generation = old.metadata.generation + u64::from(object.spec != old.spec);
+    check_size(&object)?;
     if object.metadata.deletion.is_some() {
-        object
-            .metadata
-            .finalizers
-            .retain(|f| old.metadata.finalizers.contains(f));
+        let allowed = &old.metadata.finalizers;
+        object.metadata.finalizers.retain(|f| allowed.contains(f));
         if object.metadata.finalizers.is_empty() {
             return Ok(Outcome::Remove(Box::new(object)));
         }
@@ -178,7 +184,7 @@ pub fn decide_put_status(
     precondition: Precondition,
 ) -> Result<Outcome> {
     let key = object.key();
-    key.check()?;
+    check_key(&object, &key)?;
     let Some(old) = check_precondition(existing, &key, precondition)? else {
         return Err(not_found(&key));
     };
@@ -246,17 +252,67 @@ fn not_found(key: &Key) -> Error {
     Error::not_found(format!("{key} does not exist"))
 }
 
-fn check_size(object: &Object) -> Result<()> {
-    let bytes = serde_json::to_vec(object).map_err(|error| {
-        Error::invalid(format!("{} cannot be serialised", object.key())).with_source(error)
-    })?;
-    if bytes.len() > Object::SIZE_MAX {
+fn check_key(object: &Object, key: &Key) -> Result<()> {
+    key.check()?;
+    let metadata = &object.metadata;
+    let names = [&metadata.tenant, &metadata.project, &metadata.environment];
+    if names.into_iter().flatten().count() != key.scope.names().len() {
         return Err(Error::invalid(format!(
-            "{} has {} bytes; an object has at most {}",
-            object.key(),
-            bytes.len(),
+            "{key} names a project or environment without what it lies in"
+        )));
+    }
+    Ok(())
+}
+
+fn check_size(object: &Object) -> Result<()> {
+    let key = object.key();
+    let depth = 1 + depth(&object.spec).max(depth(&object.status));
+    if depth > Object::DEPTH_MAX {
+        return Err(Error::invalid(format!(
+            "{key} is nested {depth} deep; an object has at most {} levels",
+            Object::DEPTH_MAX
+        )));
+    }
+    let mut size = Size(0);
+    serde_json::to_writer(&mut size, object).map_err(|error| {
+        Error::invalid(format!("{key} cannot be serialised")).with_source(error)
+    })?;
+    if size.0 > Object::SIZE_MAX {
+        return Err(Error::invalid(format!(
+            "{key} has {} bytes; an object has at most {}",
+            size.0,
             Object::SIZE_MAX
         )));
     }
     Ok(())
+}
+
+/// How many arrays and objects lie inside each other. Not recursive, for the value may be deeper than the stack.
+fn depth(value: &Value) -> usize {
+    let mut deepest = 0;
+    let mut waiting = vec![(value, 0)];
+    while let Some((value, outside)) = waiting.pop() {
+        let depth = outside + usize::from(value.is_array() || value.is_object());
+        deepest = deepest.max(depth);
+        match value {
+            Value::Array(items) => waiting.extend(items.iter().map(|item| (item, depth))),
+            Value::Object(fields) => waiting.extend(fields.values().map(|item| (item, depth))),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// Counts what is written to it.
+struct Size(usize);
+
+impl io::Write for Size {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

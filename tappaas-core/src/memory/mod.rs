@@ -6,6 +6,7 @@
 
 mod behaviour;
 mod clock;
+mod durable;
 mod ingress;
 mod instance;
 mod lock;
@@ -15,13 +16,16 @@ mod probe;
 mod routing;
 mod scheduler;
 mod table;
+mod store;
 mod userland;
 mod volumes;
 mod workloads;
 
 pub use behaviour::{Behaviour, End};
 pub use clock::{Clock, Ids};
+pub use durable::Durable;
 pub use ingress::Ingress;
 pub use network::{Answer, Failure, Handler, Listening, Network};
 pub use scheduler::Scheduler;
+pub use store::Store;
 pub use volumes::Volumes;
