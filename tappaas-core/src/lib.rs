@@ -14,9 +14,11 @@ mod time;
 pub mod backend;
 pub mod client;
 pub mod controller;
+pub mod manifest;
 pub mod memory;
 pub mod model;
 pub mod placement;
+pub mod platform;
 
 pub use digest::Digest;
 pub use durable::{Batch, Check, Durable, Row, Write};

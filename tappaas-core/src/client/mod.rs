@@ -192,6 +192,20 @@ impl Client {
         Ok(())
     }
 
+    /// Deletes an object if it is still as it was read.
+    ///
+    /// # Errors
+    /// `Conflict` if it changed since.
+    pub async fn delete_unchanged<S: Spec>(&self, object: &Typed<S>) -> Result<()> {
+        let unchanged = Precondition::Revision(object.metadata.revision);
+        if let Some(left) = self.store.delete(&object.key(), unchanged).await? {
+            self.cache(S::KIND)
+                .reach_within(left.metadata.revision, &*self.clock)
+                .await?;
+        }
+        Ok(())
+    }
+
     /// The stored object with the changes of a typed one.
     async fn merged<S: Spec>(&self, object: &Typed<S>) -> Result<Object> {
         let key = object.key();

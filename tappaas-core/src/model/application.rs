@@ -253,8 +253,10 @@ pub struct ApplicationStatus {
     pub message: String,
     /// Since when each instance that has to go gets no new requests, by instance.
     pub draining: BTreeMap<String, Timestamp>,
-    /// Each process.
+    /// Each process that runs or should.
     pub processes: BTreeMap<Name, ProcessStatus>,
+    /// The names of the routes that are there or are about to be.
+    pub routes: Vec<Name>,
     /// Where the application answers.
     pub hosts: Vec<Host>,
     /// The image that serves.

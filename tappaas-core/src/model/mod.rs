@@ -12,8 +12,7 @@ mod volume;
 
 pub use application::{
     Application, ApplicationKey, ApplicationSpec, ApplicationStatus, Binding,
-    Content as ApplicationContent, Phase, ProcessStatus, Rollout, RouteSpec,
-    VolumeMount,
+    Content as ApplicationContent, Phase, ProcessStatus, Rollout, RouteSpec, VolumeMount,
 };
 pub use build::{Build, BuildObjectSpec, BuildPhase, BuildStatus};
 pub use environment::{Environment, EnvironmentSpec, EnvironmentStatus};

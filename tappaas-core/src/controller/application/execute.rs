@@ -1,0 +1,185 @@
+use super::{Snapshot, Step, release_name};
+use crate::{
+    Error, ErrorKind, Kind, Metadata, Owner, Result, Scope,
+    controller::{Context, FINALIZER},
+    model::{
+        ApplicationKey, BuildObjectSpec, HostClaim, HostClaimSpec, Operation, OperationSpec,
+        OperationState, OperationVerb, Typed, VolumeObject, VolumeObjectSpec,
+    },
+};
+
+impl Context {
+    /// Executes one step. Executing it again changes nothing.
+    pub(super) async fn execute(&self, snapshot: &Snapshot, step: Step) -> Result<()> {
+        match step {
+            Step::CreateBuild(spec) => {
+                let name = release_name(snapshot.key.name.as_str(), spec.number);
+                self.create(owned(snapshot, name), *spec).await
+            }
+            Step::CancelBuild { number } => self.cancel_build(snapshot, number).await,
+            Step::ClaimHost { host } => {
+                let spec = HostClaimSpec {
+                    application: snapshot.key.clone(),
+                    host,
+                };
+                let claim =
+                    HostClaim::new(Metadata::new(&Scope::cluster(), spec.host.claim()), spec);
+                // Somebody else's claim shows in the next snapshot.
+                ignore(ErrorKind::AlreadyExists, self.client.create(&claim).await)
+            }
+            Step::ReleaseHost { host } => self.release_host(snapshot, &host.claim()).await,
+            Step::ApplyVolume(volume) => self.apply_volume(snapshot, volume).await,
+            Step::CreateRelease(spec) => {
+                let name = release_name(snapshot.key.name.as_str(), spec.version);
+                self.create(owned(snapshot, name), *spec).await
+            }
+            Step::Judge { release, status } => {
+                let Some(release) = snapshot.release(release) else {
+                    return Err(Error::internal(format!(
+                        "release {release} is not in the snapshot"
+                    )));
+                };
+                let mut release = release.clone();
+                release.status = *status;
+                self.client.update_status(&release).await.map(drop)
+            }
+            Step::ApplyWorkload(workload) => self.backends.scheduler.apply(&workload).await,
+            Step::RemoveWorkload(id) => self.backends.scheduler.remove(&id).await,
+            Step::ApplyRoute(route) => self.backends.ingress.apply(&route).await,
+            Step::RemoveRoute(id) => self.backends.ingress.remove(&id).await,
+            Step::Report { operation, status } => {
+                let found = snapshot
+                    .operations
+                    .iter()
+                    .find(|found| found.metadata.name == operation);
+                let Some(mut operation) = found.cloned() else {
+                    return Ok(());
+                };
+                operation.status = *status;
+                self.client.update_status(&operation).await.map(drop)
+            }
+            Step::SetStatus(status) => {
+                let mut application = snapshot.application.clone();
+                application.status = *status;
+                self.client.update_status(&application).await.map(drop)
+            }
+            Step::Forget { .. } => self.forget(snapshot).await,
+        }
+    }
+
+    async fn create<S: crate::model::Spec>(&self, metadata: Metadata, spec: S) -> Result<()> {
+        // Its name is its number: who was quicker made the same thing, or the next snapshot shows what else.
+        ignore(
+            ErrorKind::AlreadyExists,
+            self.client.create(&Typed::new(metadata, spec)).await,
+        )
+    }
+
+    async fn cancel_build(&self, snapshot: &Snapshot, number: u64) -> Result<()> {
+        let name = release_name(snapshot.key.name.as_str(), number);
+        let cancel = |build: &mut Typed<BuildObjectSpec>| {
+            build.spec.cancelled = true;
+            Ok(())
+        };
+        ignore(
+            ErrorKind::NotFound,
+            self.client
+                .modify(&snapshot.key.scope(), &name, cancel)
+                .await,
+        )
+    }
+
+    /// Gives back a host that is ours; read again, lest a claim made since is destroyed.
+    async fn release_host(&self, snapshot: &Snapshot, name: &str) -> Result<()> {
+        let claim = self.client.get::<HostClaimSpec>(&Scope::cluster(), name)?;
+        match claim.filter(|claim| claim.spec.application == snapshot.key) {
+            Some(claim) => self.client.delete_unchanged(&claim).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn apply_volume(
+        &self,
+        snapshot: &Snapshot,
+        volume: crate::backend::Volume,
+    ) -> Result<()> {
+        let spec = VolumeObjectSpec {
+            application: snapshot.key.name.clone(),
+            volume: volume.id.name.clone(),
+            size: volume.size,
+        };
+        // No owner: a volume outlives its application.
+        let metadata = Metadata::new(&snapshot.key.scope(), volume_name(&volume.id));
+        let object = VolumeObject::new(metadata, spec);
+        ignore(ErrorKind::AlreadyExists, self.client.create(&object).await)?;
+        self.backends.volumes.apply(&volume).await
+    }
+
+    async fn forget(&self, snapshot: &Snapshot) -> Result<()> {
+        for host in snapshot.claims.keys() {
+            self.release_host(snapshot, &host.claim()).await?;
+        }
+        for release in &snapshot.releases {
+            self.client.delete(&release.key()).await?;
+        }
+        for build in &snapshot.builds {
+            self.client.delete(&build.key()).await?;
+        }
+        let mut application = snapshot.application.clone();
+        application
+            .metadata
+            .finalizers
+            .retain(|finalizer| finalizer != FINALIZER);
+        self.client.update(&application).await.map(drop)
+    }
+
+    /// Ends the operations of an application that is gone.
+    pub(super) async fn finish_operations(&self, key: &ApplicationKey) -> Result<()> {
+        for mut operation in self.open_operations(key) {
+            let destroyed = operation.spec.verb == OperationVerb::Destroy;
+            operation.status.state = if destroyed {
+                OperationState::Succeeded
+            } else {
+                OperationState::Superseded
+            };
+            operation.status.message = "the application is gone".to_owned();
+            operation.status.ended = Some(self.clock.now());
+            self.client
+                .update_status::<OperationSpec>(&Operation::clone(&operation))
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+/// The name of a volume's object.
+pub(crate) fn volume_name(id: &crate::backend::VolumeId) -> String {
+    let name = format!("{}-{}", id.application.name, id.name);
+    if name.len() <= 63 {
+        return name;
+    }
+    format!(
+        "{}-{}",
+        name[..50].trim_end_matches('-'),
+        crate::Digest::of(&name).short()
+    )
+}
+
+fn owned(snapshot: &Snapshot, name: String) -> Metadata {
+    let application = &snapshot.application.metadata;
+    Metadata {
+        owners: vec![Owner {
+            kind: Kind::Application,
+            name: application.name.clone(),
+            uid: application.uid.clone(),
+        }],
+        ..Metadata::new(&snapshot.key.scope(), name)
+    }
+}
+
+fn ignore<T>(kind: ErrorKind, result: Result<T>) -> Result<()> {
+    match result {
+        Err(error) if error.kind() != kind => Err(error),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,106 @@
+//! The application controller: releases, rollouts, routes, bindings, destruction.
+
+mod execute;
+mod plan;
+mod read;
+mod report;
+mod rolling;
+mod routes;
+mod snapshot;
+mod step;
+mod target;
+mod template;
+mod verdict;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use futures::{StreamExt, stream, stream::BoxStream};
+
+pub use plan::{Plan, plan};
+pub use routes::default_host;
+pub use snapshot::{Caller, Snapshot};
+pub use step::Step;
+pub use template::{RELEASE_PROCESS, processes};
+
+use super::{Context, drive::Reconcile, wakes};
+use crate::{
+    Digest, Key, Kind, Result, Scope,
+    model::{ApplicationKey, ApplicationSpec, Release},
+};
+
+/// What the release that a spec asks for is made from. Counts are not in it.
+pub fn origin(spec: &ApplicationSpec) -> Digest {
+    let json = serde_json::to_vec(&(&spec.content, spec.attempt, spec.rollback));
+    Digest::of(json.expect("an application's content has string keys only"))
+}
+
+/// Brings applications to what their specs say.
+#[derive(Debug)]
+pub(super) struct ApplicationController {
+    pub(super) context: Arc<Context>,
+}
+
+#[async_trait]
+impl Reconcile for ApplicationController {
+    fn name(&self) -> &'static str {
+        "application"
+    }
+
+    async fn reconcile(&self, key: &Key) -> Result<Option<Duration>> {
+        let key = ApplicationKey::new(&key.scope, &key.name)?;
+        let Some(snapshot) = self.context.snapshot(&key).await? else {
+            self.context.finish_operations(&key).await?;
+            return Ok(None);
+        };
+        let plan = plan(&snapshot);
+        let acted = !plan.steps.is_empty();
+        for step in plan.steps {
+            tracing::debug!(application = %key, %step, "execute");
+            self.context.execute(&snapshot, step).await?;
+        }
+        // What was done is news to plan from, though nobody else may tell of it.
+        Ok(if acted {
+            Some(Duration::ZERO)
+        } else {
+            plan.next
+        })
+    }
+
+    async fn wakes(&self) -> Result<BoxStream<'static, Key>> {
+        let client = &self.context.client;
+        let own = wakes::objects(client, Kind::Application, |_, key| vec![key.clone()]);
+        let callee = wakes::objects(client, Kind::Application, wakes::bound_applications);
+        let releases = wakes::objects(client, Kind::Release, wakes::named_application);
+        let builds = wakes::objects(client, Kind::Build, wakes::named_application);
+        let operations = wakes::objects(client, Kind::Operation, wakes::named_application);
+        let workloads = self.context.backends.scheduler.watch().await?;
+        let workloads = workloads.map(|id| id.application.object()).boxed();
+        Ok(stream::select_all([own, callee, releases, builds, operations, workloads]).boxed())
+    }
+
+    fn all(&self) -> Vec<Key> {
+        self.context
+            .client
+            .keys(Kind::Application, &Scope::cluster())
+    }
+}
+
+/// The name of a release's object.
+pub(crate) fn release_name(application: &str, version: u64) -> String {
+    format!("{application}-{version}")
+}
+
+impl Snapshot {
+    /// Plans as if the application's spec were another one, for `tappaas plan`.
+    #[must_use]
+    pub fn with_spec(mut self, spec: ApplicationSpec) -> Self {
+        self.application.spec = spec;
+        self
+    }
+
+    /// The releases in order of version.
+    pub fn releases(&self) -> &[Release] {
+        &self.releases
+    }
+}

@@ -1,0 +1,357 @@
+use std::{collections::BTreeSet, time::Duration};
+
+use super::{
+    Snapshot, Step, origin, report, rolling, routes,
+    routes::Serving,
+    target::{self, Target},
+    template,
+    verdict::{self, Verdict},
+};
+use crate::{
+    Name,
+    backend::{InstanceState, ReleaseSet, Volume, VolumeId, Workload},
+    model::{Command, Release, ReleasePhase, ReleaseStatus},
+};
+
+/// What must be done so that what is becomes what is wanted.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// In this order; the first failure ends the run.
+    pub steps: Vec<Step>,
+    /// Look again after this time, even if nothing changes.
+    pub next: Option<Duration>,
+}
+
+/// Plans the next steps. Pure: the same snapshot gives the same plan; when nothing is left to do it is empty.
+pub fn plan(snapshot: &Snapshot) -> Plan {
+    if snapshot.application.metadata.deletion.is_some() {
+        return destroy(snapshot);
+    }
+    let mut draft = Draft::default();
+    let target = target::choose(snapshot, &mut draft);
+    let verdict = match &target {
+        Target::Release(release) => advance(snapshot, release, &mut draft),
+        Target::Building(_) | Target::Refused(_) => None,
+    };
+    let goal = goal(snapshot, &target);
+    let routing = match verdict {
+        Some(Verdict::Healthy(_)) => goal,
+        _ => snapshot.current().or(goal),
+    };
+    roll(snapshot, goal, routing, &mut draft);
+    draft.finish(snapshot, &target, goal)
+}
+
+/// What a plan is drafted from.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    /// Records that come before all else, so that a crash loses track of nothing.
+    pub(super) steps: Vec<Step>,
+    /// Verdicts, which come after all else: they say that it is done.
+    pub(super) judgements: Vec<Step>,
+    pub(super) next: Option<Duration>,
+    pub(super) message: Option<String>,
+    pub(super) draining: std::collections::BTreeMap<String, crate::Timestamp>,
+}
+
+impl Draft {
+    pub(super) fn wait(&mut self, next: Duration) {
+        self.next = Some(self.next.map_or(next, |earlier| earlier.min(next)));
+    }
+
+    fn finish(mut self, snapshot: &Snapshot, target: &Target<'_>, goal: Option<&Release>) -> Plan {
+        let mut steps = Vec::new();
+        let status = report::status(snapshot, target, goal, &self);
+        if status != snapshot.application.status {
+            steps.push(Step::SetStatus(Box::new(status)));
+        }
+        steps.append(&mut self.steps);
+        steps.append(&mut self.judgements);
+        steps.extend(report::operations(snapshot, target));
+        Plan {
+            steps,
+            next: self.next,
+        }
+    }
+}
+
+/// The release that ought to run alone in the end.
+fn goal<'a>(snapshot: &'a Snapshot, target: &Target<'a>) -> Option<&'a Release> {
+    match target {
+        Target::Release(release) if release.status.phase == ReleasePhase::RollingOut => {
+            Some(release)
+        }
+        _ => snapshot.current(),
+    }
+}
+
+/// Moves a release on that has not ended.
+fn advance(snapshot: &Snapshot, release: &Release, draft: &mut Draft) -> Option<Verdict> {
+    match release.status.phase {
+        ReleasePhase::Pending => {
+            prepare(snapshot, release, draft);
+            None
+        }
+        ReleasePhase::RollingOut => {
+            let verdict = verdict::judge(snapshot, release);
+            match &verdict {
+                Verdict::Healthy(ports) => judge(snapshot, release, draft, |status| {
+                    status.phase = ReleasePhase::Healthy;
+                    status.ports.clone_from(ports);
+                    status.ended = Some(snapshot.now);
+                }),
+                Verdict::Failed(reason) => fail(snapshot, release, draft, reason.clone()),
+                Verdict::Open(message, left) => {
+                    draft.message = Some(message.clone());
+                    draft.wait(*left);
+                }
+            }
+            Some(verdict)
+        }
+        ReleasePhase::Healthy | ReleasePhase::Failed | ReleasePhase::Superseded => None,
+    }
+}
+
+/// Makes what a release needs before its instances start, and runs its release command.
+fn prepare(snapshot: &Snapshot, release: &Release, draft: &mut Draft) {
+    let hosts = routes::hosts(snapshot, release);
+    let taken = hosts.iter().find(|host| {
+        snapshot
+            .claims
+            .get(*host)
+            .is_some_and(|owner| *owner != snapshot.key)
+    });
+    if let Some(host) = taken {
+        return fail(
+            snapshot,
+            release,
+            draft,
+            format!("host {host} is taken by another application"),
+        );
+    }
+    let free = hosts
+        .iter()
+        .filter(|host| !snapshot.claims.contains_key(*host));
+    let mut missing: Vec<Step> = free
+        .map(|host| Step::ClaimHost { host: host.clone() })
+        .collect();
+    for (name, mount) in &release.spec.content.volumes {
+        let id = VolumeId {
+            application: snapshot.key.clone(),
+            name: name.clone(),
+        };
+        if !snapshot.volumes.contains(&id) {
+            missing.push(Step::ApplyVolume(Volume {
+                id,
+                size: mount.size,
+            }));
+        }
+    }
+    if !missing.is_empty() {
+        draft.steps.append(&mut missing);
+        return draft.wait(Duration::ZERO);
+    }
+    match template::release_command(release) {
+        Some(command) if release.status.command.is_none() => {
+            run_command(snapshot, release, command, draft)
+        }
+        _ => judge(snapshot, release, draft, |status| {
+            status.phase = ReleasePhase::RollingOut;
+            status.started = Some(snapshot.now);
+        }),
+    }
+}
+
+/// Runs the release command as a workload of its own, whose only release is this one: so it never runs twice at the same time.
+fn run_command(snapshot: &Snapshot, release: &Release, command: &Command, draft: &mut Draft) {
+    let name = Name::new(template::RELEASE_PROCESS).expect("`release` is a name");
+    let id = routes::workload(snapshot, &name);
+    let status = snapshot.workloads.get(&id);
+    let version = release.spec.version;
+    let instance = status.and_then(|status| {
+        status
+            .instances
+            .iter()
+            .find(|instance| instance.release == version)
+    });
+    draft.message = Some("the release command runs".to_owned());
+    if status.is_none_or(|status| !status.counts.contains_key(&version)) {
+        let set = ReleaseSet {
+            release: version,
+            count: 1,
+            retiring: BTreeSet::new(),
+            template: template::release_template(snapshot, release, command),
+        };
+        draft.steps.push(Step::ApplyWorkload(Box::new(Workload {
+            id,
+            generation: status.map_or(0, |status| status.generation) + 1,
+            releases: vec![set],
+        })));
+        return;
+    }
+    let ended = instance.filter(|instance| instance.state == InstanceState::Exited);
+    match ended.and_then(|instance| instance.exit.as_ref()) {
+        Some(exit) if exit.success() => judge(snapshot, release, draft, |status| {
+            status.command = Some(true)
+        }),
+        Some(exit) => fail(
+            snapshot,
+            release,
+            draft,
+            format!("the release command {exit}"),
+        ),
+        None => overdue(snapshot, release, draft),
+    }
+}
+
+fn overdue(snapshot: &Snapshot, release: &Release, draft: &mut Draft) {
+    let limit = Duration::from_secs(release.spec.content.rollout.deadline_seconds.into());
+    let created = release.metadata.created.unwrap_or(snapshot.now);
+    let left = limit.saturating_sub(snapshot.now.duration_since(created).unsigned_abs());
+    if left.is_zero() {
+        return fail(
+            snapshot,
+            release,
+            draft,
+            format!(
+                "the release command did not end within {} s",
+                limit.as_secs()
+            ),
+        );
+    }
+    draft.wait(left);
+}
+
+fn fail(snapshot: &Snapshot, release: &Release, draft: &mut Draft, reason: String) {
+    judge(snapshot, release, draft, |status| {
+        status.phase = ReleasePhase::Failed;
+        status.message = reason;
+        status.ended = Some(snapshot.now);
+    });
+}
+
+fn judge(
+    _: &Snapshot,
+    release: &Release,
+    draft: &mut Draft,
+    change: impl FnOnce(&mut ReleaseStatus),
+) {
+    let mut status = release.status.clone();
+    change(&mut status);
+    draft.judgements.push(Step::Judge {
+        release: release.spec.version,
+        status: Box::new(status),
+    });
+}
+
+/// Moves every process towards the goal, and the routes with them.
+fn roll(snapshot: &Snapshot, goal: Option<&Release>, routing: Option<&Release>, draft: &mut Draft) {
+    let mut serving = Serving::new();
+    let mut workloads = Vec::new();
+    for name in processes(snapshot, goal) {
+        // What only the old release has goes on until the new one is healthy.
+        let rolling = goal.is_some_and(|goal| goal.status.phase == ReleasePhase::RollingOut);
+        let lacks = goal.is_some_and(|goal| !template::processes(goal).contains_key(&name));
+        let towards = if rolling && lacks {
+            snapshot.current()
+        } else {
+            goal
+        };
+        let next = rolling::next_move(snapshot, &name, towards);
+        draft.draining.extend(next.draining);
+        if let Some(wait) = next.next {
+            draft.wait(wait);
+        }
+        workloads.extend(next.step);
+        serving.insert(name, next.serving);
+    }
+    let routes = routes::steps(
+        &snapshot.routes,
+        routes::desired(snapshot, routing, &serving),
+    );
+    draft.steps.extend(routes);
+    draft.steps.extend(workloads);
+    draft.steps.extend(unclaimed(snapshot, goal));
+}
+
+/// Every process that runs or should, the one of the release command not counted.
+fn processes(snapshot: &Snapshot, goal: Option<&Release>) -> BTreeSet<Name> {
+    let running = snapshot.workloads.keys().map(|id| id.process.clone());
+    let wanted = goal
+        .map(template::processes)
+        .unwrap_or_default()
+        .into_keys();
+    let all = running.chain(wanted);
+    all.filter(|name| *name != *template::RELEASE_PROCESS)
+        .collect()
+}
+
+/// Hosts that no release needs any more.
+fn unclaimed(snapshot: &Snapshot, goal: Option<&Release>) -> Vec<Step> {
+    let open = snapshot
+        .releases
+        .iter()
+        .filter(|release| !release.status.phase.ended());
+    let needed: BTreeSet<_> = open
+        .chain(goal)
+        .chain(snapshot.current())
+        .flat_map(|r| routes::hosts(snapshot, r))
+        .collect();
+    let routed = |host: &crate::model::Host| {
+        snapshot
+            .routes
+            .values()
+            .any(|status| match &status.route.frontend {
+                crate::backend::Frontend::Http { hosts, .. } => hosts.contains(host),
+                crate::backend::Frontend::Inner { .. } => false,
+            })
+    };
+    let ours = snapshot
+        .claims
+        .iter()
+        .filter(|(_, owner)| **owner == snapshot.key)
+        .map(|(host, _)| host);
+    let surplus = ours.filter(|host| !needed.contains(*host) && !routed(host));
+    surplus
+        .map(|host| Step::ReleaseHost { host: host.clone() })
+        .collect()
+}
+
+/// Requests first, then instances, then records.
+fn destroy(snapshot: &Snapshot) -> Plan {
+    let status = report::destroying(snapshot);
+    let mut steps = Vec::new();
+    if status != snapshot.application.status {
+        steps.push(Step::SetStatus(Box::new(status)));
+    }
+    steps.extend(snapshot.routes.keys().cloned().map(Step::RemoveRoute));
+    if !snapshot.routes.is_empty() {
+        return Plan {
+            steps,
+            next: Some(Duration::ZERO),
+        };
+    }
+    let active = snapshot
+        .builds
+        .iter()
+        .filter(|build| !build.status.phase.ended() && !build.spec.cancelled);
+    steps.extend(active.map(|build| Step::CancelBuild {
+        number: build.spec.number,
+    }));
+    steps.extend(snapshot.workloads.keys().cloned().map(Step::RemoveWorkload));
+    if !snapshot.workloads.is_empty() {
+        return Plan {
+            steps,
+            next: Some(Duration::from_millis(200)),
+        };
+    }
+    steps.push(Step::Forget {
+        application: snapshot.key.name.clone(),
+    });
+    Plan { steps, next: None }
+}
+
+/// The origin of the release that the application's spec asks for.
+pub(super) fn wanted_origin(snapshot: &Snapshot) -> crate::Digest {
+    origin(snapshot.spec())
+}

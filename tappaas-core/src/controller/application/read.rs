@@ -1,0 +1,207 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Caller, Snapshot, routes, template};
+use crate::{
+    Name, Result,
+    backend::{Peer, PeerAddress, RouteId, WorkloadId, WorkloadStatus},
+    controller::Context,
+    model::{
+        Application, ApplicationKey, ApplicationSpec, Build, BuildObjectSpec, Host, HostClaim,
+        HostClaimSpec, Operation, OperationSpec, Port, Release, ReleaseSpec,
+    },
+};
+
+impl Context {
+    /// Reads everything that a plan for an application depends on. `None` if there is no such application.
+    pub(crate) async fn snapshot(&self, key: &ApplicationKey) -> Result<Option<Snapshot>> {
+        let scope = key.scope();
+        let Some(application) = self
+            .client
+            .get::<ApplicationSpec>(&scope, key.name.as_str())?
+        else {
+            return Ok(None);
+        };
+        self.snapshot_of(key, application).await.map(Some)
+    }
+
+    /// As [`Context::snapshot`], of an application that need not be stored.
+    pub(crate) async fn snapshot_of(
+        &self,
+        key: &ApplicationKey,
+        application: Application,
+    ) -> Result<Snapshot> {
+        let mut snapshot = Snapshot {
+            key: key.clone(),
+            releases: self.releases(key),
+            builds: self.builds(key),
+            operations: self.open_operations(key),
+            workloads: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            volumes: self.backends.volumes.list().await?,
+            claims: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            callers: self.callers(key).await?,
+            now: self.clock.now(),
+            settings: self.settings.clone(),
+            application,
+        };
+        snapshot.volumes.retain(|volume| volume.application == *key);
+        snapshot.claims = self.claims(&snapshot);
+        snapshot.peers = self.peers(&snapshot).await?;
+        snapshot.workloads = self.workloads(&snapshot).await?;
+        snapshot.routes = self.routes(&snapshot).await?;
+        Ok(snapshot)
+    }
+
+    pub(crate) fn releases(&self, key: &ApplicationKey) -> Vec<Release> {
+        let mut releases = self.client.list::<ReleaseSpec>(&key.scope());
+        releases.retain(|release| release.spec.application == key.name);
+        releases.sort_by_key(|release| release.spec.version);
+        releases
+    }
+
+    pub(crate) fn builds(&self, key: &ApplicationKey) -> Vec<Build> {
+        let mut builds = self.client.list::<BuildObjectSpec>(&key.scope());
+        builds.retain(|build| build.spec.application == key.name);
+        builds.sort_by_key(|build| build.spec.number);
+        builds
+    }
+
+    pub(crate) fn open_operations(&self, key: &ApplicationKey) -> Vec<Operation> {
+        let mut operations = self.client.list::<OperationSpec>(&key.scope());
+        operations.retain(|operation| {
+            operation.spec.application == key.name && !operation.status.state.ended()
+        });
+        operations
+    }
+
+    fn claims(&self, snapshot: &Snapshot) -> BTreeMap<Host, ApplicationKey> {
+        let wanted: BTreeSet<Host> = snapshot
+            .releases
+            .iter()
+            .flat_map(|release| routes::hosts(snapshot, release))
+            .collect();
+        let held = snapshot.application.status.hosts.iter().cloned();
+        let hosts = wanted.into_iter().chain(held);
+        let claim = |host: Host| -> Option<(Host, ApplicationKey)> {
+            let claim: Option<HostClaim> = self
+                .client
+                .get::<HostClaimSpec>(&crate::Scope::cluster(), &host.claim())
+                .ok()?;
+            Some((host, claim?.spec.application))
+        };
+        hosts.filter_map(claim).collect()
+    }
+
+    /// Asks where the bindings of the releases that may run are reached.
+    async fn peers(&self, snapshot: &Snapshot) -> Result<BTreeMap<(u64, Name), PeerAddress>> {
+        let mut peers = BTreeMap::new();
+        for release in &snapshot.releases {
+            for (name, binding) in &release.spec.content.bindings {
+                let peer = template::peer(snapshot, binding);
+                let address = self.backends.scheduler.peer(&snapshot.key, &peer).await?;
+                peers.insert((release.spec.version, name.clone()), address);
+            }
+        }
+        Ok(peers)
+    }
+
+    /// Finds the applications of this environment that use this one, by their current spec and by every release that may still run.
+    async fn callers(&self, key: &ApplicationKey) -> Result<Vec<Caller>> {
+        let applications = self.client.list::<ApplicationSpec>(&key.scope());
+        let specs = applications
+            .iter()
+            .map(|a| (a.metadata.name.clone(), a.spec.content.bindings.clone()));
+        let releases = self.client.list::<ReleaseSpec>(&key.scope());
+        let open = releases
+            .iter()
+            .filter(|release| may_run(release, &applications));
+        let released = open.map(|r| {
+            (
+                r.spec.application.to_string(),
+                r.spec.content.bindings.clone(),
+            )
+        });
+        let mut callers: Vec<Caller> = Vec::new();
+        for (caller, bindings) in specs.chain(released) {
+            let application = ApplicationKey::new(&key.scope(), &caller)?;
+            for binding in bindings
+                .into_values()
+                .filter(|binding| binding.application == key.name)
+            {
+                let peer = Peer {
+                    application: key.clone(),
+                    process: binding.process.clone(),
+                    port: binding
+                        .port
+                        .clone()
+                        .unwrap_or_else(|| Port::undeclared().name),
+                };
+                let address = self.backends.scheduler.peer(&application, &peer).await?;
+                let caller = Caller {
+                    application: application.clone(),
+                    process: binding.process,
+                    port: binding.port,
+                    address,
+                };
+                if !callers.contains(&caller) {
+                    callers.push(caller);
+                }
+            }
+        }
+        Ok(callers)
+    }
+
+    async fn workloads(&self, snapshot: &Snapshot) -> Result<BTreeMap<WorkloadId, WorkloadStatus>> {
+        let known = snapshot.application.status.processes.keys().cloned();
+        let open = snapshot
+            .releases
+            .iter()
+            .filter(|release| !release.status.phase.ended());
+        let wanted = open
+            .chain(snapshot.current())
+            .flat_map(|release| template::processes(release).into_keys());
+        let release = Name::new(template::RELEASE_PROCESS)?;
+        let names: BTreeSet<Name> = known.chain(wanted).chain([release]).collect();
+        let mut workloads = BTreeMap::new();
+        for name in names {
+            let id = routes::workload(snapshot, &name);
+            if let Some(status) = self.backends.scheduler.observe(&id).await? {
+                workloads.insert(id, status);
+            }
+        }
+        Ok(workloads)
+    }
+
+    async fn routes(
+        &self,
+        snapshot: &Snapshot,
+    ) -> Result<BTreeMap<RouteId, crate::backend::RouteStatus>> {
+        let known = snapshot.application.status.routes.iter().cloned();
+        let serving = routes::Serving::new();
+        let wanted = snapshot
+            .releases
+            .iter()
+            .flat_map(|release| routes::desired(snapshot, Some(release), &serving));
+        let names: BTreeSet<Name> = known.chain(wanted.map(|route| route.id.name)).collect();
+        let mut routes = BTreeMap::new();
+        for name in names {
+            let id = RouteId {
+                application: snapshot.key.clone(),
+                name,
+            };
+            if let Some(status) = self.backends.ingress.observe(&id).await? {
+                routes.insert(id, status);
+            }
+        }
+        Ok(routes)
+    }
+}
+
+fn may_run(release: &Release, applications: &[Application]) -> bool {
+    let application = applications
+        .iter()
+        .find(|a| release.spec.application == *a.metadata.name.as_str());
+    let current = application.and_then(|application| application.status.current);
+    !release.status.phase.ended() || current == Some(release.spec.version)
+}

@@ -1,0 +1,282 @@
+use std::collections::BTreeMap;
+
+use super::{Snapshot, Step, plan::Draft, routes, target::Target, template};
+use crate::{
+    Name,
+    backend::InstanceState,
+    model::{
+        ApplicationStatus, Operation, OperationState, OperationStatus, OperationVerb, Phase,
+        ProcessStatus, Release, ReleasePhase,
+    },
+};
+
+/// How the application is.
+pub(super) fn status(
+    snapshot: &Snapshot,
+    target: &Target<'_>,
+    goal: Option<&Release>,
+    draft: &Draft,
+) -> ApplicationStatus {
+    let (phase, message) = phase(snapshot, target, draft);
+    let current = snapshot.current();
+    ApplicationStatus {
+        generation: snapshot.application.metadata.generation,
+        current: current.map(|release| release.spec.version),
+        latest: snapshot.releases.last().map(|release| release.spec.version),
+        phase,
+        message,
+        draining: draft.draining.clone(),
+        processes: processes(snapshot, goal),
+        routes: names(snapshot, draft),
+        hosts: goal
+            .map(|goal| routes::hosts(snapshot, goal))
+            .unwrap_or_default()
+            .into_iter()
+            .collect(),
+        image: current.map(|release| release.spec.image.clone()),
+    }
+}
+
+/// How an application is that is being destroyed.
+pub(super) fn destroying(snapshot: &Snapshot) -> ApplicationStatus {
+    ApplicationStatus {
+        phase: Phase::Destroying,
+        message: "stopping".to_owned(),
+        ..snapshot.application.status.clone()
+    }
+}
+
+fn phase(snapshot: &Snapshot, target: &Target<'_>, draft: &Draft) -> (Phase, String) {
+    let release = match target {
+        Target::Building(message) => return (Phase::Building, message.clone()),
+        Target::Refused(reason) => return (Phase::Failed, reason.clone()),
+        Target::Release(release) => release,
+    };
+    let version = release.spec.version;
+    let now = draft.message.clone().unwrap_or_default();
+    match release.status.phase {
+        ReleasePhase::Pending => (Phase::Releasing, now),
+        ReleasePhase::RollingOut => (Phase::RollingOut, now),
+        ReleasePhase::Healthy => (Phase::Running, shortages(snapshot, release)),
+        ReleasePhase::Failed | ReleasePhase::Superseded => (
+            Phase::Failed,
+            format!("release {version} failed: {}", release.status.message),
+        ),
+    }
+}
+
+/// What is missing of a healthy release.
+fn shortages(snapshot: &Snapshot, release: &Release) -> String {
+    let processes = processes(snapshot, Some(release));
+    let short = processes
+        .iter()
+        .filter(|(_, process)| process.ready < process.wanted);
+    let each = short.map(|(name, process)| {
+        let reasons = process.reasons.join(", ");
+        format!(
+            "process {name} has {} of {} instances ready: {reasons}",
+            process.ready, process.wanted
+        )
+    });
+    each.collect::<Vec<_>>().join("; ")
+}
+
+fn processes(snapshot: &Snapshot, goal: Option<&Release>) -> BTreeMap<Name, ProcessStatus> {
+    let wanted = goal.map(template::processes).unwrap_or_default();
+    let mut processes: BTreeMap<Name, ProcessStatus> = wanted
+        .into_keys()
+        .map(|name| {
+            let status = ProcessStatus {
+                wanted: snapshot.scale(&name),
+                ..ProcessStatus::default()
+            };
+            (name, status)
+        })
+        .collect();
+    // What only runs is kept track of until nothing of it is left.
+    for (id, workload) in &snapshot.workloads {
+        let process = processes.entry(id.process.clone()).or_default();
+        for instance in workload
+            .instances
+            .iter()
+            .filter(|instance| instance.state != InstanceState::Stopping)
+        {
+            process.ready += u32::from(instance.ready);
+            process.restarts += instance.restarts;
+            process
+                .reasons
+                .extend(instance.reason.clone().filter(|_| !instance.ready));
+        }
+        process.reasons.extend(
+            workload
+                .unplaced
+                .iter()
+                .flat_map(|unplaced| unplaced.reasons.clone()),
+        );
+        process.reasons.sort();
+        process.reasons.dedup();
+    }
+    if let Some(release) = snapshot
+        .releases
+        .last()
+        .filter(|release| !release.status.phase.ended())
+    {
+        if template::release_command(release).is_some() {
+            processes
+                .entry(Name::new(template::RELEASE_PROCESS).expect("`release` is a name"))
+                .or_default();
+        }
+    }
+    processes
+}
+
+/// The names of all routes that are there or are about to be.
+fn names(snapshot: &Snapshot, draft: &Draft) -> Vec<Name> {
+    let coming = draft.steps.iter().filter_map(|step| match step {
+        Step::ApplyRoute(route) => Some(&route.id.name),
+        _ => None,
+    });
+    let mut names: Vec<Name> = snapshot
+        .routes
+        .keys()
+        .map(|id| &id.name)
+        .chain(coming)
+        .cloned()
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// How the operations go, where that changed.
+pub(super) fn operations(snapshot: &Snapshot, target: &Target<'_>) -> Vec<Step> {
+    let reports = snapshot.operations.iter().filter_map(|operation| {
+        let mut status = operation.status.clone();
+        let (state, message) = progress(snapshot, operation, target, &mut status);
+        (status.state, status.message) = (state, message);
+        if state.ended() {
+            status.ended = Some(snapshot.now);
+        }
+        (status != operation.status).then(|| Step::Report {
+            operation: operation.metadata.name.clone(),
+            status: Box::new(status),
+        })
+    });
+    reports.collect()
+}
+
+fn progress(
+    snapshot: &Snapshot,
+    operation: &Operation,
+    target: &Target<'_>,
+    status: &mut OperationStatus,
+) -> (OperationState, String) {
+    let Some(origin) = &operation.spec.origin else {
+        return scaling(snapshot, operation);
+    };
+    status.build = snapshot
+        .builds
+        .last()
+        .map(|build| build.spec.number)
+        .or(status.build);
+    if let Some(release) = snapshot
+        .releases
+        .iter()
+        .rev()
+        .find(|release| release.spec.origin == *origin)
+    {
+        status.release = Some(release.spec.version);
+        return outcome(snapshot, release);
+    }
+    if super::plan::wanted_origin(snapshot) != *origin {
+        return (
+            OperationState::Superseded,
+            "superseded by a newer request".to_owned(),
+        );
+    }
+    match target {
+        Target::Refused(reason) => (OperationState::Failed, reason.clone()),
+        Target::Building(message) => (OperationState::Running, message.clone()),
+        Target::Release(release) => outcome(snapshot, release),
+    }
+}
+
+fn outcome(snapshot: &Snapshot, release: &Release) -> (OperationState, String) {
+    let version = release.spec.version;
+    let message = &release.status.message;
+    match release.status.phase {
+        ReleasePhase::Pending => (
+            OperationState::Running,
+            format!("release {version} is prepared"),
+        ),
+        ReleasePhase::RollingOut => (OperationState::Running, rolling(snapshot, release)),
+        ReleasePhase::Healthy => (
+            OperationState::Succeeded,
+            format!("release {version} is healthy"),
+        ),
+        ReleasePhase::Failed => (
+            OperationState::Failed,
+            format!("release {version} failed: {message}"),
+        ),
+        ReleasePhase::Superseded => (OperationState::Superseded, message.clone()),
+    }
+}
+
+fn rolling(snapshot: &Snapshot, release: &Release) -> String {
+    let version = release.spec.version;
+    let (mut ready, mut wanted) = (0, 0);
+    for name in template::processes(release).into_keys() {
+        wanted += snapshot.scale(&name);
+        let workload = snapshot.workloads.get(&routes::workload(snapshot, &name));
+        let instances = workload
+            .map(|workload| workload.instances.iter())
+            .into_iter()
+            .flatten();
+        let count = instances
+            .filter(|instance| instance.release == version && instance.ready)
+            .count();
+        ready += u32::try_from(count).unwrap_or(u32::MAX);
+    }
+    format!("release {version} rolls out: {ready} of {wanted} instances ready")
+}
+
+fn scaling(snapshot: &Snapshot, operation: &Operation) -> (OperationState, String) {
+    if operation.spec.verb == OperationVerb::Destroy {
+        return (OperationState::Running, "stopping".to_owned());
+    }
+    let Some(current) = snapshot.current() else {
+        return (
+            OperationState::Succeeded,
+            "no release runs yet; the next one gets these counts".to_owned(),
+        );
+    };
+    let processes = processes(snapshot, Some(current));
+    let settled = |name: &Name, process: &ProcessStatus| {
+        let workload = snapshot.workloads.get(&routes::workload(snapshot, name));
+        let instances = workload.map_or(0, |workload| workload.instances.len());
+        process.ready == process.wanted && instances == process.wanted as usize
+    };
+    let declared = template::processes(current);
+    let open: Vec<_> = processes
+        .iter()
+        .filter(|(name, p)| declared.contains_key(*name) && !settled(name, p))
+        .collect();
+    if open.is_empty() {
+        return (
+            OperationState::Succeeded,
+            "all instances are ready".to_owned(),
+        );
+    }
+    let each = open.iter().map(|(name, process)| {
+        let reasons = if process.reasons.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", process.reasons.join(", "))
+        };
+        format!(
+            "process {name} has {} of {} instances ready{reasons}",
+            process.ready, process.wanted
+        )
+    });
+    (OperationState::Running, each.collect::<Vec<_>>().join("; "))
+}

@@ -1,0 +1,248 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use super::{Snapshot, Step, template};
+use crate::{
+    Digest, Name,
+    backend::{
+        Action, Endpoint, Frontend, InstanceStatus, Route, RouteId, RouteStatus, Target, Track,
+        WorkloadId,
+    },
+    model::{ApplicationKey, Host, Protocol, Release, RouteSpec},
+};
+
+/// The instances that get requests, by process.
+pub(super) type Serving<'a> = BTreeMap<Name, Vec<&'a InstanceStatus>>;
+
+/// The default host of an application: `<app>.<base>`, with environment, project and tenant in between unless they are the default ones.
+pub fn default_host(key: &ApplicationKey, base: &Host) -> Host {
+    let mut labels = vec![key.name.as_str()];
+    let outer = [
+        (&key.environment, "production"),
+        (&key.project, "default"),
+        (&key.tenant, "default"),
+    ];
+    labels.extend(
+        outer
+            .into_iter()
+            .filter(|(name, default)| **name != **default)
+            .map(|(name, _)| name.as_str()),
+    );
+    labels.push(base.as_str());
+    let joined = labels.join(".").parse();
+    // Too long only with a base of over 80 characters, which `Settings` refuses.
+    joined.expect("labels of at most 40 characters make a host")
+}
+
+/// The hosts that a release answers at.
+pub(super) fn hosts(snapshot: &Snapshot, release: &Release) -> BTreeSet<Host> {
+    let default = || default_host(&snapshot.key, &snapshot.settings.base);
+    let specs = specs(release);
+    let each = specs.iter().map(|spec| match spec.hosts.is_empty() {
+        true => vec![default()],
+        false => spec.hosts.clone(),
+    });
+    each.flatten().collect()
+}
+
+/// The routes that ought to be there while `release` says where requests come in and `serving` answers them.
+pub(super) fn desired(
+    snapshot: &Snapshot,
+    release: Option<&Release>,
+    serving: &Serving<'_>,
+) -> Vec<Route> {
+    let mut routes = Vec::new();
+    if let Some(release) = release {
+        for spec in specs(release) {
+            routes.extend(outer(snapshot, release, &spec, serving));
+        }
+        routes.extend(
+            snapshot
+                .callers
+                .iter()
+                .filter_map(|caller| inner(snapshot, release, caller, serving)),
+        );
+    }
+    // Callers of one application share an address.
+    routes.sort_by(|a: &Route, b| a.id.cmp(&b.id));
+    routes.dedup_by(|a, b| a.id == b.id);
+    routes
+}
+
+/// The steps that turn the observed routes into the desired ones.
+pub(super) fn steps(observed: &BTreeMap<RouteId, RouteStatus>, desired: Vec<Route>) -> Vec<Step> {
+    let wanted: BTreeSet<RouteId> = desired.iter().map(|route| route.id.clone()).collect();
+    let gone = observed.keys().filter(|id| !wanted.contains(id));
+    let mut steps: Vec<Step> = gone.cloned().map(Step::RemoveRoute).collect();
+    for mut route in desired {
+        let last = observed.get(&route.id).map(|status| &status.route);
+        let same =
+            last.is_some_and(|last| last.frontend == route.frontend && last.action == route.action);
+        if !same {
+            route.generation = last.map_or(0, |last| last.generation) + 1;
+            steps.push(Step::ApplyRoute(Box::new(route)));
+        }
+    }
+    steps
+}
+
+/// Says whether any route still leads to an instance, or has requests to it in flight.
+pub(super) fn busy(observed: &BTreeMap<RouteId, RouteStatus>, instance: &InstanceStatus) -> Busy {
+    let ours: BTreeSet<&Endpoint> = instance.endpoints.values().collect();
+    let routed = |status: &RouteStatus| match &status.route.action {
+        Action::Forward { targets, .. } => targets
+            .iter()
+            .flat_map(|t| &t.endpoints)
+            .any(|e| ours.contains(e)),
+        Action::Redirect { .. } => false,
+    };
+    let draining = |status: &RouteStatus| {
+        status
+            .draining
+            .iter()
+            .any(|draining| ours.contains(&draining.endpoint))
+    };
+    if observed.values().any(routed) {
+        Busy::Routed
+    } else if observed.values().any(draining) {
+        Busy::Draining
+    } else {
+        Busy::Idle
+    }
+}
+
+/// What an instance still has to do with requests.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Busy {
+    /// New requests may come.
+    Routed,
+    /// No new requests come, but some are in flight.
+    Draining,
+    /// Nothing.
+    Idle,
+}
+
+fn specs(release: &Release) -> Vec<RouteSpec> {
+    let routes = &release.spec.content.routes;
+    if !routes.is_empty() {
+        return routes.clone();
+    }
+    let web = template::web();
+    let processes = template::processes(release);
+    if !processes.contains_key(&web) {
+        return Vec::new();
+    }
+    vec![RouteSpec {
+        hosts: Vec::new(),
+        path: "/".to_owned(),
+        process: Some(web),
+        port: None,
+        strip: false,
+        redirect: None,
+    }]
+}
+
+fn outer(
+    snapshot: &Snapshot,
+    release: &Release,
+    spec: &RouteSpec,
+    serving: &Serving<'_>,
+) -> Vec<Route> {
+    let action = match (&spec.redirect, &spec.process) {
+        (Some(to), _) => Action::Redirect {
+            to: to.clone(),
+            status: 308,
+        },
+        (None, process) => Action::Forward {
+            targets: targets(
+                release,
+                process.as_ref().unwrap_or(&template::web()),
+                spec.port.as_ref(),
+                serving,
+            ),
+            strip_prefix: spec.strip,
+            hold: Duration::ZERO,
+        },
+    };
+    let hosts = match spec.hosts.is_empty() {
+        true => vec![default_host(&snapshot.key, &snapshot.settings.base)],
+        false => spec.hosts.clone(),
+    };
+    let owned = hosts
+        .into_iter()
+        .filter(|host| snapshot.claims.get(host) == Some(&snapshot.key));
+    owned
+        .map(|host| Route {
+            id: id(snapshot, "http", &format!("{host}{}", spec.path)),
+            generation: 0,
+            frontend: Frontend::Http {
+                hosts: vec![host],
+                path: spec.path.clone(),
+            },
+            action: action.clone(),
+        })
+        .collect()
+}
+
+fn inner(
+    snapshot: &Snapshot,
+    release: &Release,
+    caller: &super::Caller,
+    serving: &Serving<'_>,
+) -> Option<Route> {
+    let listen = caller.address.listen?;
+    Some(Route {
+        id: id(snapshot, "inner", &listen.to_string()),
+        generation: 0,
+        frontend: Frontend::Inner { listen },
+        action: Action::Forward {
+            targets: targets(release, &caller.process, caller.port.as_ref(), serving),
+            strip_prefix: false,
+            hold: Duration::ZERO,
+        },
+    })
+}
+
+/// A route's name follows from where it comes in, so that a change of where never collides with what was there.
+fn id(snapshot: &Snapshot, kind: &str, place: &str) -> RouteId {
+    let name = format!("{kind}-{}", Digest::of(place).short());
+    RouteId {
+        application: snapshot.key.clone(),
+        name: Name::new(name).expect("a word and hexadecimal digits make a name"),
+    }
+}
+
+fn targets(
+    release: &Release,
+    process: &Name,
+    port: Option<&Name>,
+    serving: &Serving<'_>,
+) -> Vec<Target> {
+    let processes = template::processes(release);
+    let routable =
+        |p: &&crate::model::Port| port.map_or(p.protocol != Protocol::Tcp, |name| p.name == *name);
+    let declared = processes
+        .get(process)
+        .and_then(|process| process.ports.iter().find(routable));
+    let port = declared.map(|port| &port.name).or(port);
+    let instances = serving.get(process).into_iter().flatten();
+    let endpoints = instances.filter_map(|instance| match port {
+        Some(port) => instance.endpoints.get(port),
+        None => instance.endpoints.values().next(),
+    });
+    vec![Target {
+        weight: 1,
+        endpoints: endpoints.cloned().collect(),
+    }]
+}
+
+/// The identity of the workload that serves a process.
+pub(super) fn workload(snapshot: &Snapshot, process: &Name) -> WorkloadId {
+    WorkloadId {
+        application: snapshot.key.clone(),
+        process: process.clone(),
+        track: Track::Stable,
+    }
+}

@@ -1,0 +1,85 @@
+use std::collections::BTreeMap;
+
+use crate::{
+    Name, Timestamp,
+    backend::{PeerAddress, RouteId, RouteStatus, VolumeId, WorkloadId, WorkloadStatus},
+    controller::Settings,
+    model::{Application, ApplicationKey, ApplicationSpec, Build, Host, Operation, Release},
+};
+
+/// Everything that a plan depends on, read afresh for each run.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Which application.
+    pub key: ApplicationKey,
+    /// Its object.
+    pub application: Application,
+    /// Its releases in order of version.
+    pub releases: Vec<Release>,
+    /// Its builds in order of number.
+    pub builds: Vec<Build>,
+    /// Its operations that have not ended.
+    pub operations: Vec<Operation>,
+    /// What runs of it.
+    pub workloads: BTreeMap<WorkloadId, WorkloadStatus>,
+    /// What leads to it.
+    pub routes: BTreeMap<RouteId, RouteStatus>,
+    /// Its volumes.
+    pub volumes: Vec<VolumeId>,
+    /// Who owns the hosts that it has or wants.
+    pub claims: BTreeMap<Host, ApplicationKey>,
+    /// Where its instances reach each of its bindings, by release and binding.
+    pub peers: BTreeMap<(u64, Name), PeerAddress>,
+    /// Who is bound to it.
+    pub callers: Vec<Caller>,
+    /// What time it is.
+    pub now: Timestamp,
+    /// How plans are made.
+    pub settings: Settings,
+}
+
+/// A use of this application by another.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Caller {
+    /// Who uses it.
+    pub application: ApplicationKey,
+    /// Which process it uses.
+    pub process: Name,
+    /// Which port of that; `None`: the first.
+    pub port: Option<Name>,
+    /// Where it looks for it.
+    pub address: PeerAddress,
+}
+
+impl Snapshot {
+    /// The release with this version.
+    pub(super) fn release(&self, version: u64) -> Option<&Release> {
+        let index = self
+            .releases
+            .binary_search_by_key(&version, |release| release.spec.version);
+        index.ok().map(|index| &self.releases[index])
+    }
+
+    /// The last release that became healthy.
+    pub(super) fn current(&self) -> Option<&Release> {
+        use crate::model::ReleasePhase::Healthy;
+        self.releases
+            .iter()
+            .rev()
+            .find(|release| release.status.phase == Healthy)
+    }
+
+    /// How many instances of a process are wanted.
+    pub(super) fn scale(&self, process: &Name) -> u32 {
+        self.application
+            .spec
+            .scale
+            .get(process)
+            .copied()
+            .unwrap_or(1)
+    }
+
+    pub(super) fn spec(&self) -> &ApplicationSpec {
+        &self.application.spec
+    }
+}

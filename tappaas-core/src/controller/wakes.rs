@@ -1,0 +1,64 @@
+use std::sync::Arc;
+
+use futures::{StreamExt, stream, stream::BoxStream};
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+
+use crate::{
+    Key, Kind, Object, Scope,
+    client::{Change, Client},
+    model::{ApplicationSpec, Typed},
+};
+
+/// Names what to look at when objects of a kind change: `keys` tells it from the changed object, if it is still there, and its key.
+pub(super) fn objects(
+    client: &Client,
+    kind: Kind,
+    keys: fn(Option<Arc<Object>>, &Key) -> Vec<Key>,
+) -> BoxStream<'static, Key> {
+    let changes = stream::unfold(client.subscribe(kind), next_change);
+    let client = client.clone();
+    let named = changes.flat_map(move |change| {
+        let changed = match change {
+            Change::Key(key) => vec![key],
+            Change::All => client.keys(kind, &Scope::cluster()),
+        };
+        let named: Vec<Key> = changed
+            .iter()
+            .flat_map(|key| keys(client.raw(key), key))
+            .collect();
+        stream::iter(named)
+    });
+    named.boxed()
+}
+
+async fn next_change(mut changes: Receiver<Change>) -> Option<(Change, Receiver<Change>)> {
+    match changes.recv().await {
+        Ok(change) => Some((change, changes)),
+        Err(RecvError::Lagged(_)) => Some((Change::All, changes)),
+        Err(RecvError::Closed) => None,
+    }
+}
+
+/// The application that an object names in `spec.application`.
+pub(super) fn named_application(object: Option<Arc<Object>>, key: &Key) -> Vec<Key> {
+    let name = object
+        .as_ref()
+        .and_then(|object| object.spec.get("application")?.as_str().map(str::to_owned));
+    // Of an object that is gone only the name is left: `<application>-<number>`.
+    let name = name.or_else(|| key.name.rsplit_once('-').map(|(name, _)| name.to_owned()));
+    name.map(|name| Key::new(Kind::Application, key.scope.clone(), name))
+        .into_iter()
+        .collect()
+}
+
+/// The applications that an application is bound to.
+pub(super) fn bound_applications(object: Option<Arc<Object>>, key: &Key) -> Vec<Key> {
+    let application = object.and_then(|object| Typed::<ApplicationSpec>::from_object(&object).ok());
+    let bindings = application
+        .map(|application| application.spec.content.bindings)
+        .unwrap_or_default();
+    let callees = bindings.into_values().map(|binding| binding.application);
+    callees
+        .map(|name| Key::new(Kind::Application, key.scope.clone(), name.as_str()))
+        .collect()
+}

@@ -1,0 +1,312 @@
+//! What types cannot say: that the parts of a manifest fit together.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Component, Path},
+};
+
+use super::{
+    Manifest, Process, Route, Variable,
+    error::{Problem, nearest},
+};
+use crate::{
+    Name,
+    model::{ProbeCheck, Protocol},
+};
+
+/// The signals that a process can be asked to stop with.
+const SIGNALS: &[&str] = &[
+    "SIGABRT", "SIGALRM", "SIGCONT", "SIGHUP", "SIGINT", "SIGKILL", "SIGPIPE", "SIGQUIT",
+    "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGWINCH",
+];
+
+/// Where the sandbox keeps its own file systems.
+const RESERVED_PATHS: &[&str] = &["/dev", "/proc", "/sys"];
+
+/// The most instances that a manifest may ask for of one process.
+const REPLICAS_MAX: u32 = 1000;
+
+/// Refuses a manifest whose parts do not fit together, in any of its environments.
+pub(super) fn check(manifest: &Manifest) -> Result<(), Problem> {
+    check_one(manifest)?;
+    for (environment, changes) in &manifest.environments {
+        for process in changes.processes.keys() {
+            if !manifest.processes.contains_key(process) {
+                let path = [
+                    "environments",
+                    environment.as_str(),
+                    "processes",
+                    process.as_str(),
+                ];
+                let message = format!(
+                    "`[processes]` declares no process `{process}` that could be different here"
+                );
+                return Err(Problem::new(&path, message));
+            }
+        }
+        let inside = |problem: Problem| problem.in_environment(environment.as_str());
+        check_one(&manifest.within(environment)).map_err(inside)?;
+    }
+    Ok(())
+}
+
+/// The process that is meant where none is named.
+pub(super) fn web() -> Name {
+    Name::new("web").expect("`web` is a name")
+}
+
+fn check_one(manifest: &Manifest) -> Result<(), Problem> {
+    check_variables(&manifest.env)?;
+    for (name, process) in &manifest.processes {
+        check_process(name, process)?;
+    }
+    check_volumes(manifest)?;
+    for (i, route) in manifest.routes.iter().enumerate() {
+        check_route(manifest, &i.to_string(), route)?;
+    }
+    check_overlaps(&manifest.routes)?;
+    check_rollout(manifest)
+}
+
+fn check_variables(variables: &BTreeMap<String, Variable>) -> Result<(), Problem> {
+    for name in variables.keys() {
+        let path = ["env", name.as_str()];
+        let good = |c: u8| c.is_ascii_alphanumeric() || c == b'_';
+        let begins = |c: &u8| !c.is_ascii_digit();
+        if !name.bytes().all(good) || !name.as_bytes().first().is_some_and(begins) {
+            let message = format!(
+                "`{}` cannot name an environment variable: only letters, digits and `_` are allowed, and no digit first",
+                name.escape_default()
+            );
+            return Err(Problem::new(&path, message));
+        }
+        if name == "PORT" {
+            let message = "`PORT` is set by the platform: give the process a `port` instead";
+            return Err(Problem::new(&path, message));
+        }
+    }
+    Ok(())
+}
+
+fn check_process(name: &Name, process: &Process) -> Result<(), Problem> {
+    let problem = |keys: &[&str], message: String| {
+        let path = [&["processes", name.as_str()], keys].concat();
+        Err(Problem::new(&path, message))
+    };
+    if process.port.is_some() && process.ports.is_some() {
+        return problem(
+            &["ports"],
+            "`port` and `ports` exclude each other: name all ports in `ports`".to_owned(),
+        );
+    }
+    let mut numbers = BTreeMap::new();
+    for (port, settings) in process.ports.iter().flat_map(|ports| &ports.0) {
+        if let Some(other) = numbers.insert(settings.number, port) {
+            let message = format!("port {} is called `{other}` already", settings.number);
+            return problem(&["ports", port.as_str()], message);
+        }
+    }
+    if process
+        .replicas
+        .is_some_and(|replicas| replicas > REPLICAS_MAX)
+    {
+        return problem(
+            &["replicas"],
+            format!("a process has at most {REPLICAS_MAX} replicas"),
+        );
+    }
+    if let Some(signal) = process.stop.signal.as_deref() {
+        check_signal(signal).or_else(|message| problem(&["stop", "signal"], message))?;
+    }
+    let probes = &process.probes;
+    for (kind, probe) in [
+        ("startup", &probes.startup),
+        ("readiness", &probes.readiness),
+        ("liveness", &probes.liveness),
+    ] {
+        let check = probe.as_ref().map(|probe| &probe.0.check);
+        if let Some(ProbeCheck::Http { port, .. } | ProbeCheck::Tcp { port }) = check {
+            find_port(name, process, port.as_ref())
+                .map_or_else(|message| problem(&["probes", kind], message), |_| Ok(()))?;
+        }
+    }
+    Ok(())
+}
+
+fn check_signal(signal: &str) -> Result<(), String> {
+    if SIGNALS.contains(&signal) {
+        return Ok(());
+    }
+    let full = format!(
+        "SIG{}",
+        signal.to_ascii_uppercase().trim_start_matches("SIG")
+    );
+    Err(match nearest(&full, SIGNALS) {
+        Some(near) => format!("`{signal}` is not a signal to stop with; did you mean `{near}`?"),
+        None => format!(
+            "`{signal}` is not a signal to stop with; there are `{}`",
+            SIGNALS.join("`, `")
+        ),
+    })
+}
+
+/// The protocol of a process's port, by its name or its first one.
+fn find_port(name: &Name, process: &Process, wanted: Option<&Name>) -> Result<Protocol, String> {
+    let ports = process.declared_ports();
+    let undeclared = (ports.is_empty() && *name == web()).then(crate::model::Port::undeclared);
+    let mut all = ports.iter().chain(&undeclared);
+    let found = match wanted {
+        Some(wanted) => all.find(|port| port.name == *wanted),
+        None => all.next(),
+    };
+    found.map(|port| port.protocol).ok_or_else(|| match wanted {
+        Some(wanted) => format!("process `{name}` has no port `{wanted}`"),
+        None => format!("process `{name}` has no port"),
+    })
+}
+
+/// Finds a process that the manifest declares, or `None` if it declares none at all and the build will find them.
+fn find_process<'a>(manifest: &'a Manifest, name: &Name) -> Result<Option<&'a Process>, String> {
+    if manifest.processes.is_empty() {
+        return Ok(None);
+    }
+    let known: Vec<_> = manifest.processes.keys().map(Name::as_str).collect();
+    let near = nearest(name.as_str(), &known);
+    let hint = near.map_or_else(
+        || format!("there are `{}`", known.join("`, `")),
+        |near| format!("did you mean `{near}`?"),
+    );
+    let unknown = || format!("there is no process `{name}`; {hint}");
+    manifest.processes.get(name).map(Some).ok_or_else(unknown)
+}
+
+fn check_volumes(manifest: &Manifest) -> Result<(), Problem> {
+    let mut paths = BTreeSet::new();
+    for (name, volume) in &manifest.volumes {
+        let problem = |key, message| Err(Problem::new(&["volumes", name.as_str(), key], message));
+        if let Err(message) = check_mount(&volume.path) {
+            return problem("path", message);
+        }
+        let process_name = volume.process.clone().unwrap_or_else(web);
+        let process = find_process(manifest, &process_name)
+            .or_else(|message| problem("process", message).map(|()| None))?;
+        if process
+            .and_then(|process| process.replicas)
+            .is_some_and(|replicas| replicas > 1)
+        {
+            let path = ["processes", process_name.as_str(), "replicas"];
+            let message = format!(
+                "process `{process_name}` has the volume `{name}`, which one instance alone may write: it runs 1 replica"
+            );
+            return Err(Problem::new(&path, message));
+        }
+        if !paths.insert((process_name, volume.path.clone())) {
+            return problem(
+                "path",
+                "another volume of the same process has this path".to_owned(),
+            );
+        }
+    }
+    Ok(())
+}
+
+fn check_mount(path: &Path) -> Result<(), String> {
+    let normal =
+        |component: Component<'_>| matches!(component, Component::RootDir | Component::Normal(_));
+    // `components` passes over `.` inside and `//`, which the text must not have either.
+    let text = path.to_string_lossy();
+    let plain = !text.contains("//") && !text.contains("/./") && !text.ends_with("/.");
+    if !path.is_absolute() || !path.components().all(normal) || !plain {
+        return Err("the path of a volume is absolute, without `.`, `..` and `//`".to_owned());
+    }
+    if path.parent().is_none() {
+        return Err(
+            "a volume cannot hide the whole image: give it a folder such as `/data`".to_owned(),
+        );
+    }
+    match RESERVED_PATHS
+        .iter()
+        .find(|reserved| path.starts_with(reserved))
+    {
+        Some(reserved) => Err(format!("`{reserved}` belongs to the sandbox")),
+        None => Ok(()),
+    }
+}
+
+fn check_route(manifest: &Manifest, index: &str, route: &Route) -> Result<(), Problem> {
+    let problem = |key, message: &str| Err(Problem::new(&["routes", index, key], message));
+    if let Some(path) = &route.path {
+        let odd =
+            |c: char| c.is_whitespace() || c.is_control() || matches!(c, '?' | '#' | '%' | '\\');
+        let dots = path.split('/').any(|segment| matches!(segment, "." | ".."));
+        if !path.starts_with('/') || path.contains(odd) || path.contains("//") || dots {
+            return problem(
+                "path",
+                "the path of a route starts with `/`, and is a plain prefix without query, `%`, `..` and `//`",
+            );
+        }
+    }
+    if let Some(target) = &route.redirect {
+        let elsewhere = ["/", "http://", "https://"]
+            .iter()
+            .any(|start| target.starts_with(start));
+        if !elsewhere || target.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return problem(
+                "redirect",
+                "a redirect goes to a path or to an `http://` or `https://` URL",
+            );
+        }
+        if route.process.is_some() || route.port.is_some() || route.strip {
+            return problem(
+                "redirect",
+                "a route leads to a process or is a redirect: `process`, `port` and `strip` make no sense here",
+            );
+        }
+        return Ok(());
+    }
+    let name = route.process.clone().unwrap_or_else(web);
+    let process = find_process(manifest, &name)
+        .or_else(|message| problem("process", &message).map(|()| None))?;
+    let Some(process) = process else {
+        return Ok(());
+    };
+    match find_port(&name, process, route.port.as_ref()) {
+        Err(message) => problem("port", &message),
+        Ok(Protocol::Tcp) => problem(
+            "port",
+            &format!(
+                "this port of process `{name}` speaks plain `tcp`, which is not routed from outside"
+            ),
+        ),
+        Ok(Protocol::H2c | Protocol::Http) => Ok(()),
+    }
+}
+
+fn check_overlaps(routes: &[Route]) -> Result<(), Problem> {
+    let mut seen = BTreeSet::new();
+    for (i, route) in routes.iter().enumerate() {
+        let hosts = route.hosts.iter().map(|host| host.as_str());
+        let default = route.hosts.is_empty().then_some("");
+        for host in hosts.chain(default) {
+            if !seen.insert((host, route.path.as_deref().unwrap_or("/"))) {
+                let message = "an earlier route has the same host and path";
+                return Err(Problem::new(&["routes", &i.to_string()], message));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_rollout(manifest: &Manifest) -> Result<(), Problem> {
+    let rollout = &manifest.rollout;
+    if rollout.max_surge == Some(0) && rollout.max_unavailable.unwrap_or(0) == 0 {
+        let message =
+            "with `max_surge` and `max_unavailable` both 0 no instance could ever be replaced";
+        return Err(Problem::new(&["rollout", "max_surge"], message));
+    }
+    if rollout.deadline.is_some_and(|deadline| deadline.0 == 0) {
+        let message = "the deadline is at least `1s`";
+        return Err(Problem::new(&["rollout", "deadline"], message));
+    }
+    Ok(())
+}

@@ -1,0 +1,23 @@
+use std::collections::BTreeMap;
+
+use crate::{Name, model::ApplicationContent};
+
+/// What a user deploys.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Deployment {
+    /// The manifest resolved for the environment, and the source. Its `config` is ignored: a deployment never changes what was set.
+    pub content: ApplicationContent,
+    /// The manifest's counts. They seed an application that is new to a process; later ones are only compared.
+    pub scale: BTreeMap<Name, u32>,
+}
+
+/// What a request came to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Accepted {
+    /// The operation to wait for; `None`: nothing changed, and nothing has to be done.
+    pub operation: Option<String>,
+    /// The application's generation now.
+    pub generation: u64,
+    /// What the user should know, such as counts in the manifest that differ from those set.
+    pub notes: Vec<String>,
+}
