@@ -5,6 +5,7 @@
 //! [`Clock`](crate::Clock), so that with tokio's paused time hours pass in an instant.
 
 mod behaviour;
+mod changes;
 mod clock;
 mod durable;
 mod ingress;

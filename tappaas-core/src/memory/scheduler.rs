@@ -1,9 +1,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures::stream::{self, BoxStream, StreamExt as _};
+use futures::stream::{BoxStream, StreamExt as _};
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::{BroadcastStream, ReceiverStream};
+use tokio_stream::wrappers::ReceiverStream;
 
 use super::{Behaviour, Network, Volumes, userland::Streams, workloads::Workloads};
 use crate::{
@@ -132,18 +132,6 @@ impl backend::Scheduler for Scheduler {
     }
 
     async fn watch(&self) -> Result<BoxStream<'static, WorkloadId>> {
-        let changed = BroadcastStream::new(self.workloads.changed.subscribe());
-        let workloads = Arc::downgrade(&self.workloads);
-        let names = changed.flat_map(move |change| match change {
-            Ok(id) => stream::iter(vec![id]),
-            // Too slow: nobody knows what was missed, so it may have been any.
-            Err(_) => stream::iter(
-                workloads
-                    .upgrade()
-                    .map(|all| all.list())
-                    .unwrap_or_default(),
-            ),
-        });
-        Ok(names.boxed())
+        Ok(self.workloads.changes.watch())
     }
 }

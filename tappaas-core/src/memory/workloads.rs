@@ -6,11 +6,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::{sync::broadcast, task::JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Behaviour, Network, Volumes, instance::Life, lock::lock, logs::Logs, userland::Inside,
+    Behaviour, Network, Volumes, changes::Changes, instance::Life, lock::lock, logs::Logs,
+    userland::Inside,
 };
 use crate::{
     Clock, Digest, Error, Result,
@@ -21,8 +22,6 @@ use crate::{
     model::{ApplicationKey, Command},
 };
 
-/// So many changes are kept for a watcher that reads slowly.
-const CHANGES_MAX: usize = 1024;
 /// Where peers are reached, whoever they are.
 const PEER_PORT: u16 = 8080;
 
@@ -33,7 +32,7 @@ pub(super) struct Workloads {
     pub(super) network: Network,
     pub(super) volumes: Volumes,
     pub(super) logs: Arc<Logs>,
-    pub(super) changed: broadcast::Sender<WorkloadId>,
+    pub(super) changes: Changes<WorkloadId>,
     state: Mutex<State>,
 }
 
@@ -78,7 +77,7 @@ impl Workloads {
             network,
             volumes,
             logs: Arc::default(),
-            changed: broadcast::Sender::new(CHANGES_MAX),
+            changes: Changes::default(),
             state: Mutex::default(),
         }
     }
@@ -113,7 +112,7 @@ impl Workloads {
         }
         entry.wanted = Some((workload.clone(), workload.content()));
         self.settle(&mut state);
-        self.tell(&workload.id);
+        self.changes.tell(&workload.id);
         Ok(())
     }
 
@@ -122,7 +121,7 @@ impl Workloads {
         if let Some(entry) = state.workloads.get_mut(id) {
             entry.wanted = None;
             self.settle(&mut state);
-            self.tell(id);
+            self.changes.tell(id);
         }
     }
 
@@ -211,7 +210,7 @@ impl Workloads {
             instance.status.ready = false;
         }
         if instance.status != before {
-            self.tell(&inside.workload);
+            self.changes.tell(&inside.workload);
         }
     }
 
@@ -225,7 +224,7 @@ impl Workloads {
                 .retain(|instance| instance.status.id != inside.instance);
         }
         self.settle(&mut state);
-        self.tell(&inside.workload);
+        self.changes.tell(&inside.workload);
     }
 
     pub(super) fn read_file(&self, inside: &Inside, path: &Path) -> Option<Bytes> {
@@ -267,11 +266,6 @@ impl Workloads {
         let mut state = lock(&self.state);
         state.closed = true;
         state.lives.abort_all();
-    }
-
-    fn tell(&self, id: &WorkloadId) {
-        // Without a watcher there is nobody to tell.
-        let _watchers = self.changed.send(id.clone());
     }
 
     /// Stops what is too much and starts what is missing.
