@@ -1,3 +1,4 @@
 //! Tests of the whole: this is the root package's only integration-test binary.
 
+mod samples;
 mod tidy;
