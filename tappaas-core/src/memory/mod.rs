@@ -5,6 +5,7 @@
 //! [`Clock`](crate::Clock), so that with tokio's paused time hours pass in an instant.
 
 mod behaviour;
+mod builder;
 mod changes;
 mod clock;
 mod durable;
@@ -14,8 +15,10 @@ mod lock;
 mod logs;
 mod network;
 mod probe;
+mod registry;
 mod routing;
 mod scheduler;
+mod secrets;
 mod store;
 mod table;
 mod userland;
@@ -23,10 +26,13 @@ mod volumes;
 mod workloads;
 
 pub use behaviour::{Behaviour, End};
+pub use builder::{Builder, Recipe};
 pub use clock::{Clock, Ids};
 pub use durable::Durable;
 pub use ingress::Ingress;
 pub use network::{Answer, Failure, Handler, Listening, Network};
+pub use registry::Registry;
 pub use scheduler::Scheduler;
+pub use secrets::SecretStore;
 pub use store::Store;
 pub use volumes::Volumes;
