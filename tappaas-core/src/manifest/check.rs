@@ -7,10 +7,11 @@ use std::{
 
 use super::{
     Manifest, Process, Route, Variable,
-    error::{Problem, nearest},
+    error::{Problem, hint},
 };
 use crate::{
     Name,
+    controller::application::RELEASE_PROCESS,
     model::{ProbeCheck, Protocol},
 };
 
@@ -93,6 +94,10 @@ fn check_process(name: &Name, process: &Process) -> Result<(), Problem> {
         let path = [&["processes", name.as_str()], keys].concat();
         Err(Problem::new(&path, message))
     };
+    if *name == *RELEASE_PROCESS {
+        let message = "`release` is the platform's own process: what runs once before a release is the `release_command`";
+        return problem(&[], message.to_owned());
+    }
     if process.port.is_some() && process.ports.is_some() {
         return problem(
             &["ports"],
@@ -102,7 +107,7 @@ fn check_process(name: &Name, process: &Process) -> Result<(), Problem> {
     let mut numbers = BTreeMap::new();
     for (port, settings) in process.ports.iter().flat_map(|ports| &ports.0) {
         if let Some(other) = numbers.insert(settings.number, port) {
-            let message = format!("port {} is called `{other}` already", settings.number);
+            let message = format!("port {} is called `{other}` already", settings.number.0);
             return problem(&["ports", port.as_str()], message);
         }
     }
@@ -141,13 +146,10 @@ fn check_signal(signal: &str) -> Result<(), String> {
         "SIG{}",
         signal.to_ascii_uppercase().trim_start_matches("SIG")
     );
-    Err(match nearest(&full, SIGNALS) {
-        Some(near) => format!("`{signal}` is not a signal to stop with; did you mean `{near}`?"),
-        None => format!(
-            "`{signal}` is not a signal to stop with; there are `{}`",
-            SIGNALS.join("`, `")
-        ),
-    })
+    Err(format!(
+        "`{signal}` is not a signal to stop with; {}",
+        hint(&full, SIGNALS)
+    ))
 }
 
 /// The protocol of a process's port, by its name or its first one.
@@ -161,7 +163,7 @@ fn find_port(name: &Name, process: &Process, wanted: Option<&Name>) -> Result<Pr
     };
     found.map(|port| port.protocol).ok_or_else(|| match wanted {
         Some(wanted) => format!("process `{name}` has no port `{wanted}`"),
-        None => format!("process `{name}` has no port"),
+        None => format!("process `{name}` has no port: give it a `port`"),
     })
 }
 
@@ -171,11 +173,7 @@ fn find_process<'a>(manifest: &'a Manifest, name: &Name) -> Result<Option<&'a Pr
         return Ok(None);
     }
     let known: Vec<_> = manifest.processes.keys().map(Name::as_str).collect();
-    let near = nearest(name.as_str(), &known);
-    let hint = near.map_or_else(
-        || format!("there are `{}`", known.join("`, `")),
-        |near| format!("did you mean `{near}`?"),
-    );
+    let hint = hint(name.as_str(), &known);
     let unknown = || format!("there is no process `{name}`; {hint}");
     manifest.processes.get(name).map(Some).ok_or_else(unknown)
 }

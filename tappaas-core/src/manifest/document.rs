@@ -60,11 +60,6 @@ impl Manifest {
         check::check(&manifest).map_err(|problem| problem.locate(file, text))?;
         Ok(manifest)
     }
-
-    /// The JSON Schema of manifests, for editors.
-    pub fn schema() -> schemars::Schema {
-        schemars::schema_for!(Self)
-    }
 }
 
 /// How the source becomes an image.

@@ -50,8 +50,7 @@ impl ManifestError {
     }
 
     pub(super) fn from_toml(file: &str, text: &str, error: &toml::de::Error) -> Self {
-        let message = unknown_key(error.message()).unwrap_or_else(|| error.message().to_owned());
-        Self::new(file, text, error.span(), message)
+        Self::new(file, text, error.span(), reword(error.message()))
     }
 }
 
@@ -174,32 +173,42 @@ fn descend(value: &DeValue<'_>, path: &[&str]) -> Option<(Range<usize>, usize)> 
             let (index, rest) = path.split_first()?;
             let element = elements.get(index.parse::<usize>().ok()?)?;
             let inside = descend(element.get_ref(), rest);
-            Some(inside.map_or((element.span(), 1), |(span, depth)| (span, depth + 1)))
+            Some(inside.map_or_else(|| (element.span(), 1), |(span, depth)| (span, depth + 1)))
         }
         _ => None,
     }
 }
 
-/// What is said about an unknown key: the one that was probably meant, or all there are.
-fn unknown_key(message: &str) -> Option<String> {
-    let mut words = message
-        .strip_prefix("unknown field `")?
-        .split('`')
-        .step_by(2);
-    let unknown = words.next()?;
+/// Says in the words of a manifest what serde says in those of Rust.
+fn reword(message: &str) -> String {
+    for (theirs, ours) in [("unknown field `", "key"), ("unknown variant `", "value")] {
+        if let Some(rest) = message.strip_prefix(theirs) {
+            return unknown(ours, rest);
+        }
+    }
+    message
+        .replace("expected a nonzero u32", "expected a whole number from 1")
+        .replace("expected u32", "expected a whole number from 0")
+}
+
+/// Names what was probably meant, or all there is. `quoted` begins with the unknown word, and quotes the known ones after it.
+fn unknown(what: &str, quoted: &str) -> String {
+    let mut words = quoted.split('`').step_by(2);
+    let unknown = words.next().unwrap_or_default();
     let known: Vec<_> = words.filter(|word| !word.is_empty()).collect();
-    let near = nearest(unknown, &known);
-    Some(match near {
-        Some(near) => format!("unknown key `{unknown}`; did you mean `{near}`?"),
-        None => format!(
-            "unknown key `{unknown}`; there are `{}`",
-            known.join("`, `")
-        ),
-    })
+    format!("unknown {what} `{unknown}`; {}", hint(unknown, &known))
+}
+
+/// Points to the one that was probably meant, or to all there are.
+pub(super) fn hint(word: &str, known: &[&str]) -> String {
+    match nearest(word, known) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("known: `{}`", known.join("`, `")),
+    }
 }
 
 /// The candidate that differs least, if it is near enough to be what was meant.
-pub(super) fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
+fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
     let (distance, candidate) = candidates
         .iter()
         .map(|candidate| (strsim::osa_distance(word, candidate), *candidate))

@@ -14,11 +14,14 @@ mod error;
 mod process;
 mod procfile;
 mod resolve;
+mod schema;
 mod values;
 
 pub use document::{Binding, Build, Changes, Manifest, ProcessChanges, Rollout, Route, Volume};
 pub use error::ManifestError;
-pub use process::{Port, Ports, Probe, ProbeSettings, Probes, Process, Resources, Stop, TcpCheck};
+pub use process::{
+    Port, PortNumber, Ports, Probe, ProbeSettings, Probes, Process, Resources, Stop, TcpCheck,
+};
 pub use procfile::Procfile;
 pub use resolve::Resolved;
 pub use values::{Bytes, CommandLine, Cpu, Seconds, Variable};

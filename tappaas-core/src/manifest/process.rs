@@ -20,7 +20,7 @@ pub struct Process {
     /// What to run. Default: what the source declares or what is detected for this name, or what the image says.
     pub command: Option<CommandLine>,
     /// The number of its one port inside, named `http`, where it speaks HTTP. Default for the process `web`: 8080, told to it as `PORT`.
-    pub port: Option<Port>,
+    pub port: Option<PortNumber>,
     /// Its ports, by name, instead of `port`. The first is told to it as `PORT`, and is meant wherever none is named.
     pub ports: Option<Ports>,
     /// How many instances run at first. `scale` changes it later. Default: 1.
@@ -37,11 +37,15 @@ pub struct Process {
     pub user: User,
 }
 
-/// One port inside an instance.
+/// The number of a port inside, from 1.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct PortNumber(pub u16);
+
+/// A port inside an instance: a number alone speaks HTTP.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Port {
-    /// Its number, from 1.
-    pub number: u16,
+    /// Its number.
+    pub number: PortNumber,
     /// What is spoken there.
     pub protocol: Protocol,
 }
@@ -155,22 +159,47 @@ impl TryFrom<ProbeSettings> for Probe {
     }
 }
 
+struct NumberVisitor;
+
+impl Visitor<'_> for NumberVisitor {
+    type Value = PortNumber;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a port number from 1 to 65535")
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<PortNumber, E> {
+        let port = u16::try_from(number).ok().filter(|port| *port > 0);
+        port.map(PortNumber)
+            .ok_or_else(|| E::invalid_value(de::Unexpected::Signed(number), &self))
+    }
+}
+
+impl<'de> Deserialize<'de> for PortNumber {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NumberVisitor)
+    }
+}
+
+impl JsonSchema for PortNumber {
+    fn schema_name() -> Cow<'static, str> {
+        "PortNumber".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "integer", "minimum": 1, "maximum": 65535 })
+    }
+}
+
 /// A port with its protocol.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct PortSettings {
     /// Its number inside.
-    #[schemars(range(min = 1, max = 65535))]
-    number: i64,
+    number: PortNumber,
     /// What is spoken there. Default: `http`.
     #[serde(default)]
     protocol: Protocol,
-}
-
-fn port<E: de::Error>(number: i64, protocol: Protocol) -> Result<Port, E> {
-    let number = u16::try_from(number).ok().filter(|number| *number > 0);
-    let number = number.ok_or_else(|| E::custom("a port number is from 1 to 65535"))?;
-    Ok(Port { number, protocol })
 }
 
 struct PortVisitor;
@@ -183,12 +212,18 @@ impl<'de> Visitor<'de> for PortVisitor {
     }
 
     fn visit_i64<E: de::Error>(self, number: i64) -> Result<Port, E> {
-        port(number, Protocol::default())
+        Ok(Port {
+            number: NumberVisitor.visit_i64(number)?,
+            protocol: Protocol::default(),
+        })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Port, A::Error> {
         let settings = PortSettings::deserialize(MapAccessDeserializer::new(map))?;
-        port(settings.number, settings.protocol)
+        Ok(Port {
+            number: settings.number,
+            protocol: settings.protocol,
+        })
     }
 }
 
@@ -207,7 +242,7 @@ impl JsonSchema for Port {
         json_schema!({
             "description": "A port inside: its number, or a table with its protocol.",
             "oneOf": [
-                { "type": "integer", "minimum": 1, "maximum": 65535 },
+                generator.subschema_for::<PortNumber>(),
                 PortSettings::json_schema(generator),
             ],
         })

@@ -8,10 +8,10 @@ use crate::{Name, model::Command};
 /// What a `Procfile` declares.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Procfile {
-    /// The processes, by name. Each command is a line for the shell inside the sandbox.
+    /// The processes, by name; each command is a line for the shell inside the sandbox.
+    ///
+    /// `release`, which by custom is not a process but run once before a release rolls out, is among them.
     pub processes: BTreeMap<Name, Command>,
-    /// The line `release: …`, which is not a process: it is run once before a release rolls out.
-    pub release: Option<Command>,
 }
 
 impl Procfile {
@@ -26,8 +26,7 @@ impl Procfile {
     /// # Errors
     /// The first line that is no `name: command`, names a process twice or with what is no name, with line and caret.
     pub fn parse(text: &str) -> Result<Self, ManifestError> {
-        let error =
-            |span, message: String| Err(ManifestError::new(Self::FILE, text, span, message));
+        let error = |span, message| Err(ManifestError::new(Self::FILE, text, span, message));
         if text.len() > Self::SIZE_MAX {
             return error(
                 None,
@@ -52,20 +51,12 @@ impl Procfile {
             return Ok(());
         }
         let (name, command) = line.split_once(':').ok_or("expected `name: command`")?;
-        let (name, command) = (name.trim_end(), command.trim_start());
+        let (name, command) = (process(name.trim_end())?, command.trim_start());
         if command.is_empty() {
-            return Err(format!(
-                "process `{}` has no command",
-                name.escape_default()
-            ));
+            return Err(format!("process `{name}` has no command"));
         }
         let command = Command::Shell(command.to_owned());
-        let before = if name == "release" {
-            self.release.replace(command)
-        } else {
-            self.processes.insert(process(name)?, command)
-        };
-        match before {
+        match self.processes.insert(name.clone(), command) {
             None => Ok(()),
             Some(_) => Err(format!("an earlier line declares `{name}` already")),
         }
@@ -86,15 +77,17 @@ mod tests {
     #[test]
     fn each_line_declares_a_process() {
         let text = "# what runs\nweb: bin/serve --port $PORT\n\n  worker : bin/work a:b\r\nrelease: bin/migrate\n";
-        let procfile = Procfile::parse(text).unwrap();
-        let shell = |line: &str| Command::Shell(line.to_owned());
-        let name = |name: &str| Name::new(name).unwrap();
+        let declared =
+            |name: &str, line: &str| (Name::new(name).unwrap(), Command::Shell(line.to_owned()));
         let processes = [
-            (name("web"), shell("bin/serve --port $PORT")),
-            (name("worker"), shell("bin/work a:b")),
+            declared("release", "bin/migrate"),
+            declared("web", "bin/serve --port $PORT"),
+            declared("worker", "bin/work a:b"),
         ];
-        assert_eq!(procfile.processes, BTreeMap::from(processes));
-        assert_eq!(procfile.release, Some(shell("bin/migrate")));
+        assert_eq!(
+            Procfile::parse(text).unwrap().processes,
+            BTreeMap::from(processes)
+        );
     }
 
     #[test]
@@ -106,11 +99,6 @@ mod tests {
                 "web: a\nweb: b",
                 2,
                 "an earlier line declares `web` already",
-            ),
-            (
-                "release: a\nrelease: b",
-                2,
-                "an earlier line declares `release` already",
             ),
             (
                 "my_worker: a",

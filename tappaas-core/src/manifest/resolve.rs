@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    CommandLine, Manifest, Process, Resources, Rollout, Route, Stop, Variable, Volume, check,
+    CommandLine, Manifest, PortNumber, Process, Resources, Rollout, Route, Stop, Variable, Volume,
+    check,
 };
 use crate::{
     Name,
@@ -72,17 +73,19 @@ impl Manifest {
 impl Process {
     /// The ports that the manifest gives the process, in its order.
     pub(super) fn declared_ports(&self) -> Vec<model::Port> {
-        let single = self.port.map(|port| (model::Port::undeclared().name, port));
-        let named = self.ports.iter().flat_map(|ports| ports.0.iter().cloned());
-        let declared = single.into_iter().chain(named);
-        declared
-            .map(|(name, port)| model::Port {
-                name,
-                number: port.number,
-                protocol: port.protocol,
-                declared: true,
-            })
-            .collect()
+        let port = |name, number: PortNumber, protocol| model::Port {
+            name,
+            number: number.0,
+            protocol,
+            declared: true,
+        };
+        let usual = model::Port::undeclared();
+        let single = self
+            .port
+            .map(|number| port(usual.name, number, usual.protocol));
+        let named = self.ports.iter().flat_map(|ports| &ports.0);
+        let named = named.map(|(name, it)| port(name.clone(), it.number, it.protocol));
+        single.into_iter().chain(named).collect()
     }
 
     fn resolve(self) -> model::Process {

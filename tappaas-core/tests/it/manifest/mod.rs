@@ -75,11 +75,17 @@ fn samples(folder: &str) -> Vec<(String, String)> {
         .join("tests/it/manifest")
         .join(folder);
     let mut samples: Vec<_> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap())
+        .expect("the samples lie beside this file")
+        .map(|entry| entry.expect("a folder of the sources can be listed"))
         .map(|entry| {
-            let name = entry.file_name().into_string().unwrap();
-            (name, fs::read_to_string(entry.path()).unwrap())
+            let name = entry
+                .file_name()
+                .into_string()
+                .expect("the samples have plain names");
+            (
+                name,
+                fs::read_to_string(entry.path()).expect("a sample is text"),
+            )
         })
         .collect();
     samples.sort();
@@ -91,7 +97,9 @@ fn source() -> Source {
     Source::Image {
         reference: "registry.example.com/shop:1".to_owned(),
         image: Image {
-            repository: "registry.example.com/shop".parse().unwrap(),
+            repository: "registry.example.com/shop"
+                .parse()
+                .expect("a good repository"),
             digest: tappaas_core::Digest::of("shop"),
         },
     }
@@ -99,10 +107,10 @@ fn source() -> Source {
 
 /// The fields in which a content differs from that of an empty manifest.
 fn without_defaults(content: &ApplicationContent) -> serde_json::Value {
-    let empty = Manifest::default().resolve(&Name::new("any").unwrap(), source());
-    let usual = serde_json::to_value(empty.content).unwrap();
-    let mut content = serde_json::to_value(content).unwrap();
-    let fields = content.as_object_mut().unwrap();
+    let empty = Manifest::default().resolve(&Name::new("any").expect("a good name"), source());
+    let usual = serde_json::to_value(empty.content).expect("a content is JSON");
+    let mut content = serde_json::to_value(content).expect("a content is JSON");
+    let fields = content.as_object_mut().expect("a content is a JSON object");
     fields.retain(|key, value| usual.get(key) != Some(value));
     content
 }
