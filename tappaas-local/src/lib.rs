@@ -1,0 +1,4 @@
+//! Placeholder.
+
+pub mod archive;
+mod fileserver;

@@ -1,0 +1,3 @@
+//! Everything about one machine, in one binary.
+
+mod archive;
