@@ -1,4 +1,6 @@
 //! The integration tests of `tappaas-core`.
 
+mod durable;
 mod manifest;
 mod memory;
+mod store;

@@ -1,0 +1,3 @@
+//! Conformance suites, fault injection and clocks for testing TAPPaaS backends.
+
+pub mod conformance;
