@@ -1,10 +1,11 @@
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use futures::StreamExt;
+use serde_json::Value;
 use tokio::sync::{broadcast, watch};
 
 use crate::{Clock, Event, Key, Kind, ListRequest, Object, Result, Revision, Scope, Store};
@@ -16,10 +17,72 @@ const CHANGES_MAX: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Cache {
     kind: Kind,
-    objects: Mutex<BTreeMap<Key, Arc<Object>>>,
+    objects: Mutex<Objects>,
     /// `None` until the first listing is in.
     revision: watch::Sender<Option<Revision>>,
     changes: broadcast::Sender<Change>,
+}
+
+/// The objects, and which of them name an application.
+#[derive(Debug, Default)]
+struct Objects {
+    by_key: BTreeMap<Key, Arc<Object>>,
+    by_reference: BTreeMap<(Scope, Reference), BTreeSet<Key>>,
+}
+
+/// How an object may name an application of its scope.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Reference {
+    /// It belongs to it: `spec.application`.
+    Of(String),
+    /// It is bound to it: `spec.content.bindings.*.application`.
+    BoundTo(String),
+}
+
+impl Objects {
+    fn insert(&mut self, key: Key, object: Arc<Object>) {
+        self.remove(&key);
+        for reference in references(&object) {
+            let place = (key.scope.clone(), reference);
+            self.by_reference
+                .entry(place)
+                .or_default()
+                .insert(key.clone());
+        }
+        self.by_key.insert(key, object);
+    }
+
+    fn remove(&mut self, key: &Key) {
+        let Some(old) = self.by_key.remove(key) else {
+            return;
+        };
+        for reference in references(&old) {
+            let place = (key.scope.clone(), reference);
+            if let Some(keys) = self.by_reference.get_mut(&place) {
+                keys.remove(key);
+                if keys.is_empty() {
+                    self.by_reference.remove(&place);
+                }
+            }
+        }
+    }
+}
+
+fn references(object: &Object) -> Vec<Reference> {
+    let name = |value: &Value| value.get("application")?.as_str().map(str::to_owned);
+    let bindings = object
+        .spec
+        .pointer("/content/bindings")
+        .and_then(Value::as_object);
+    let bound = bindings
+        .into_iter()
+        .flat_map(|bindings| bindings.values())
+        .filter_map(name);
+    name(&object.spec)
+        .map(Reference::Of)
+        .into_iter()
+        .chain(bound.map(Reference::BoundTo))
+        .collect()
 }
 
 /// What a subscriber of a cache is told.
@@ -42,16 +105,28 @@ impl Cache {
     }
 
     pub(super) fn get(&self, key: &Key) -> Option<Arc<Object>> {
-        self.lock().get(key).cloned()
+        self.lock().by_key.get(key).cloned()
     }
 
     pub(super) fn list(&self, scope: &Scope) -> Vec<Arc<Object>> {
         let objects = self.lock();
         let from = Key::new(self.kind, scope.clone(), "");
         let inside = objects
+            .by_key
             .range(from..)
             .take_while(|(key, _)| scope.contains(&key.scope));
         inside.map(|(_, object)| object.clone()).collect()
+    }
+
+    pub(super) fn naming(&self, scope: &Scope, reference: Reference) -> Vec<Arc<Object>> {
+        let objects = self.lock();
+        let keys = objects
+            .by_reference
+            .get(&(scope.clone(), reference))
+            .into_iter()
+            .flatten();
+        keys.filter_map(|key| objects.by_key.get(key).cloned())
+            .collect()
     }
 
     pub(super) fn subscribe(&self) -> broadcast::Receiver<Change> {
@@ -103,14 +178,12 @@ impl Cache {
 
     async fn fill(&self, store: &dyn Store) -> Result<Revision> {
         let mut request = ListRequest::new(self.kind, Scope::cluster());
-        let mut objects = BTreeMap::new();
+        let mut objects = Objects::default();
         loop {
             let page = store.list(&request).await?;
-            objects.extend(
-                page.objects
-                    .into_iter()
-                    .map(|object| (object.key(), Arc::new(object))),
-            );
+            page.objects
+                .into_iter()
+                .for_each(|object| objects.insert(object.key(), Arc::new(object)));
             request.after = page.next;
             if request.after.is_none() {
                 *self.lock() = objects;
@@ -137,7 +210,7 @@ impl Cache {
             .send_modify(|seen| *seen = Some(seen.map_or(revision, |seen| seen.max(revision))));
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Key, Arc<Object>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Objects> {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

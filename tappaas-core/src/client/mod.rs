@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::broadcast, task::JoinSet};
 
-pub(crate) use cache::Change;
+pub(crate) use cache::{Change, Reference};
 
 use self::cache::Cache;
 use crate::{
@@ -80,17 +80,12 @@ impl Client {
     ///
     /// One that cannot be read is reported and left out, so that it harms nobody else.
     pub fn list<S: Spec>(&self, scope: &Scope) -> Vec<Typed<S>> {
-        let objects = self.cache(S::KIND).list(scope);
-        let readable = objects
-            .iter()
-            .filter_map(|object| match Typed::from_object(object) {
-                Ok(object) => Some(object),
-                Err(error) => {
-                    tracing::error!(?error, "an object is left out");
-                    None
-                }
-            });
-        readable.collect()
+        readable(&self.cache(S::KIND).list(scope))
+    }
+
+    /// Returns the objects of one scope that name an application, in order of their keys; unreadable ones are left out as in [`Client::list`].
+    pub(crate) fn naming<S: Spec>(&self, scope: &Scope, reference: Reference) -> Vec<Typed<S>> {
+        readable(&self.cache(S::KIND).naming(scope, reference))
     }
 
     /// Returns the keys of all objects of a kind in a scope or inside it.
@@ -240,6 +235,19 @@ impl Client {
         let position = Kind::ALL.iter().position(|other| *other == kind);
         &self.caches[position.expect("`Kind::ALL` has every kind")]
     }
+}
+
+fn readable<S: Spec>(objects: &[Arc<Object>]) -> Vec<Typed<S>> {
+    let readable = objects
+        .iter()
+        .filter_map(|object| match Typed::from_object(object) {
+            Ok(object) => Some(object),
+            Err(error) => {
+                tracing::error!(?error, "an object is left out");
+                None
+            }
+        });
+    readable.collect()
 }
 
 impl Cache {

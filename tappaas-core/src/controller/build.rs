@@ -59,7 +59,7 @@ impl Reconcile for BuildController {
         Ok(wakes::objects(
             &self.context.client,
             Kind::Build,
-            |_, key| vec![key.clone()],
+            |_, _, key| vec![key.clone()],
         ))
     }
 

@@ -10,6 +10,7 @@ use futures::{StreamExt, stream, stream::BoxStream};
 use super::{Context, drive::Reconcile, wakes};
 use crate::{
     Key, Kind, Result, Scope,
+    client::Reference,
     model::{ApplicationKey, ApplicationSpec, OperationSpec},
 };
 
@@ -53,7 +54,8 @@ impl Reconcile for GarbageController {
         let named = [Kind::Release, Kind::Build, Kind::Operation]
             .into_iter()
             .flat_map(|kind| client.keys(kind, &everything));
-        let named = named.flat_map(|key| wakes::named_application(client.raw(&key), &key));
+        let named = named
+            .flat_map(|key| wakes::named_application(client, client.raw(&key).as_deref(), &key));
         applications
             .into_iter()
             .chain(named)
@@ -110,11 +112,11 @@ impl GarbageController {
                 .map(|build| (build.spec.number, build.key()))
                 .collect(),
         );
-        let operations = client.list::<OperationSpec>(&key.scope());
-        let ours = operations
+        let operations =
+            client.naming::<OperationSpec>(&key.scope(), Reference::Of(key.name.to_string()));
+        let ended = operations
             .iter()
-            .filter(|operation| operation.spec.application == key.name);
-        let ended = ours.filter_map(|operation| Some((operation.status.ended?, operation.key())));
+            .filter_map(|operation| Some((operation.status.ended?, operation.key())));
         let old_operations = older(ended.collect());
         let names = old_releases
             .map(|(_, key)| key)

@@ -83,7 +83,7 @@ impl Settings {
         let whole = self
             .registry
             .as_ref()
-            .map_or(path.clone(), |registry| format!("{registry}/{path}"));
+            .map_or_else(|| path.clone(), |registry| format!("{registry}/{path}"));
         whole.parse().expect("names make a repository")
     }
 }

@@ -1,19 +1,19 @@
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use futures::{StreamExt, stream, stream::BoxStream};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use crate::{
     Key, Kind, Object, Scope,
-    client::{Change, Client},
-    model::{ApplicationSpec, Typed},
+    client::{Change, Client, Reference},
+    model::{ApplicationSpec, ReleaseSpec, Typed},
 };
 
 /// Names what to look at when objects of a kind change: `keys` tells it from the changed object, if it is still there, and its key.
 pub(super) fn objects(
     client: &Client,
     kind: Kind,
-    keys: fn(Option<Arc<Object>>, &Key) -> Vec<Key>,
+    keys: fn(&Client, Option<&Object>, &Key) -> Vec<Key>,
 ) -> BoxStream<'static, Key> {
     let changes = stream::unfold(client.subscribe(kind), next_change);
     let client = client.clone();
@@ -24,7 +24,7 @@ pub(super) fn objects(
         };
         let named: Vec<Key> = changed
             .iter()
-            .flat_map(|key| keys(client.raw(key), key))
+            .flat_map(|key| keys(&client, client.raw(key).as_deref(), key))
             .collect();
         stream::iter(named)
     });
@@ -40,10 +40,9 @@ async fn next_change(mut changes: Receiver<Change>) -> Option<(Change, Receiver<
 }
 
 /// The application that an object names in `spec.application`.
-pub(super) fn named_application(object: Option<Arc<Object>>, key: &Key) -> Vec<Key> {
-    let name = object
-        .as_ref()
-        .and_then(|object| object.spec.get("application")?.as_str().map(str::to_owned));
+pub(super) fn named_application(_: &Client, object: Option<&Object>, key: &Key) -> Vec<Key> {
+    let name =
+        object.and_then(|object| object.spec.get("application")?.as_str().map(str::to_owned));
     // Of an object that is gone only the name is left: `<application>-<number>`.
     let name = name.or_else(|| key.name.rsplit_once('-').map(|(name, _)| name.to_owned()));
     name.map(|name| Key::new(Kind::Application, key.scope.clone(), name))
@@ -51,13 +50,19 @@ pub(super) fn named_application(object: Option<Arc<Object>>, key: &Key) -> Vec<K
         .collect()
 }
 
-/// The applications that an application is bound to.
-pub(super) fn bound_applications(object: Option<Arc<Object>>, key: &Key) -> Vec<Key> {
-    let application = object.and_then(|object| Typed::<ApplicationSpec>::from_object(&object).ok());
-    let bindings = application
-        .map(|application| application.spec.content.bindings)
-        .unwrap_or_default();
-    let callees = bindings.into_values().map(|binding| binding.application);
+/// The applications that an application is or was bound to, as far as its kept releases tell.
+pub(super) fn bound_applications(client: &Client, object: Option<&Object>, key: &Key) -> Vec<Key> {
+    let application = object.and_then(|object| Typed::<ApplicationSpec>::from_object(object).ok());
+    let now = application.map(|application| application.spec.content.bindings);
+    let releases = client.naming::<ReleaseSpec>(&key.scope, Reference::Of(key.name.clone()));
+    let released = releases
+        .into_iter()
+        .map(|release| release.spec.content.bindings);
+    let callees = now
+        .into_iter()
+        .chain(released)
+        .flat_map(BTreeMap::into_values)
+        .map(|binding| binding.application);
     callees
         .map(|name| Key::new(Kind::Application, key.scope.clone(), name.as_str()))
         .collect()

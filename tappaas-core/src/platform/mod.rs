@@ -1,7 +1,10 @@
 //! The platform as one type: backends and settings in, verbs out. The only type that most embedders touch.
 
 mod backends;
+mod cancel;
+mod environments;
 mod requests;
+mod sources;
 mod verbs;
 
 use std::sync::Arc;

@@ -1,19 +1,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
-use futures::stream::BoxStream;
-
 use super::{Accepted, Deployment, Platform};
 use crate::{
-    Digest, Error, ErrorKind, Key, Kind, Metadata, Name, Result, Scope,
-    backend::{Content, Image, Reference, Repository, VolumeId},
+    Digest, Error, ErrorKind, Kind, Metadata, Name, Result, Scope,
     controller::{
         FINALIZER,
         application::{self, Plan, origin},
     },
     model::{
-        Application, ApplicationKey, ApplicationSpec, EnvValue, Environment, EnvironmentSpec,
-        Operation, OperationSpec, OperationVerb, Phase, Source, VolumeObjectSpec,
+        Application, ApplicationKey, ApplicationSpec, EnvValue, EnvironmentSpec, Operation,
+        OperationSpec, OperationVerb, Phase,
     },
 };
 
@@ -23,47 +19,6 @@ const CONFIG_MAX: usize = 500;
 const SCALE_MAX: u32 = 1000;
 
 impl Platform {
-    /// Keeps an uploaded source archive as a blob, and returns the source that names it.
-    ///
-    /// # Errors
-    /// `Invalid` if the bytes do not hash to `digest`.
-    pub async fn upload(
-        &self,
-        key: &ApplicationKey,
-        digest: &Digest,
-        bytes: BoxStream<'static, Result<Bytes>>,
-    ) -> Result<Source> {
-        let repository = self.settings().repository(key);
-        let content = Content::Blob(digest.clone());
-        self.backends()
-            .registry
-            .push(&repository, &content, bytes)
-            .await?;
-        Ok(Source::Upload {
-            repository,
-            digest: digest.clone(),
-        })
-    }
-
-    /// Finds out which image a reference such as `registry.example/app:1.2` or `app@sha256:…` means now.
-    ///
-    /// # Errors
-    /// `NotFound` if the registry has none.
-    pub async fn resolve_image(&self, reference: &str) -> Result<Source> {
-        let (repository, wanted) = parse_reference(reference)?;
-        let digest = self
-            .backends()
-            .registry
-            .resolve(&repository, &wanted)
-            .await?;
-        let digest = digest
-            .ok_or_else(|| Error::not_found(format!("no image `{reference}` in the registry")))?;
-        Ok(Source::Image {
-            reference: reference.to_owned(),
-            image: Image { repository, digest },
-        })
-    }
-
     /// Creates an application or gives it new content.
     ///
     /// # Errors
@@ -246,130 +201,6 @@ impl Platform {
         Ok(accepted)
     }
 
-    /// Ends an operation: the application goes back to what it ran before.
-    ///
-    /// # Errors
-    /// `NotFound` without the operation; `Conflict` if it has ended or cannot be cancelled.
-    pub async fn cancel(&self, scope: &Scope, operation: &str) -> Result<()> {
-        let found = self.client().get::<OperationSpec>(scope, operation)?;
-        let found =
-            found.ok_or_else(|| Error::not_found(format!("there is no operation {operation}")))?;
-        if found.status.state.ended() {
-            return Err(Error::conflict(format!(
-                "operation {operation} has ended: {}",
-                found.status.message
-            )));
-        }
-        let key = ApplicationKey::new(scope, found.spec.application.as_str())?;
-        let Some(wanted) = &found.spec.origin else {
-            return Err(Error::conflict(
-                "only what makes a release can be cancelled",
-            ));
-        };
-        let releases = self.context.releases(&key);
-        let current = releases
-            .iter()
-            .rev()
-            .find(|r| r.status.phase == crate::model::ReleasePhase::Healthy);
-        self.cancelled(scope, operation).await?;
-        let Some(current) = current else {
-            // Nothing ran before, so there is nothing to go back to but nothing.
-            return self.client().delete(&key.object()).await;
-        };
-        self.modify(&key, |application| {
-            if origin(&application.spec) == *wanted {
-                application.spec.content = current.spec.content.clone();
-                application.spec.rollback = Some(current.spec.version);
-                application.spec.attempt += 1;
-            }
-            Ok(())
-        })
-        .await
-        .map(drop)
-    }
-
-    /// Creates an environment; one that exists stays as it is.
-    ///
-    /// # Errors
-    /// What the store says.
-    pub async fn create_environment(
-        &self,
-        tenant: &Name,
-        project: &Name,
-        name: &Name,
-    ) -> Result<()> {
-        let scope = Scope::project(tenant.clone(), project.clone());
-        let environment = Environment::new(
-            Metadata::new(&scope, name.as_str()),
-            EnvironmentSpec::default(),
-        );
-        match self.client().create(&environment).await {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    /// Removes an environment that has no applications and no volumes.
-    ///
-    /// # Errors
-    /// `Conflict` if something is in it; `NotFound` if it does not exist.
-    pub async fn remove_environment(
-        &self,
-        tenant: &Name,
-        project: &Name,
-        name: &Name,
-    ) -> Result<()> {
-        let inside = Scope::environment(tenant.clone(), project.clone(), name.clone());
-        for kind in [Kind::Application, Kind::Volume] {
-            if let Some(key) = self.client().keys(kind, &inside).first() {
-                let what = kind.as_str().to_ascii_lowercase();
-                return Err(Error::conflict(format!(
-                    "environment {name} still has {what} {}",
-                    key.name
-                )));
-            }
-        }
-        let scope = Scope::project(tenant.clone(), project.clone());
-        let key = Key::new(Kind::Environment, scope, name.as_str());
-        let deleted = self
-            .context
-            .store
-            .delete(&key, crate::Precondition::Present)
-            .await?;
-        deleted
-            .map(drop)
-            .ok_or_else(|| Error::not_found(format!("there is no environment {name}")))
-    }
-
-    /// Deletes a volume and its content.
-    ///
-    /// # Errors
-    /// `Conflict` while its application exists and uses it; `NotFound` if there is no such volume.
-    pub async fn remove_volume(&self, id: &VolumeId) -> Result<()> {
-        let scope = id.application.scope();
-        let objects = self.client().list::<VolumeObjectSpec>(&scope);
-        let ours = |v: &&crate::model::VolumeObject| {
-            v.spec.application == id.application.name && v.spec.volume == id.name
-        };
-        let object = objects.iter().find(ours);
-        let object = object.ok_or_else(|| {
-            Error::not_found(format!("{} has no volume {}", id.application.name, id.name))
-        })?;
-        let application = self
-            .client()
-            .get::<ApplicationSpec>(&scope, id.application.name.as_str())?;
-        if application
-            .is_some_and(|application| application.spec.content.volumes.contains_key(&id.name))
-        {
-            let (application, volume) = (&id.application.name, &id.name);
-            return Err(Error::conflict(format!(
-                "{application} uses volume {volume}; destroy it or take the volume out of it first"
-            )));
-        }
-        self.backends().volumes.remove(id).await?;
-        self.client().delete(&object.key()).await
-    }
-
     /// The application's object.
     ///
     /// # Errors
@@ -484,7 +315,7 @@ impl Platform {
             .await
     }
 
-    async fn modify(
+    pub(super) async fn modify(
         &self,
         key: &ApplicationKey,
         mut change: impl FnMut(&mut Application) -> Result<()> + Send,
@@ -527,21 +358,6 @@ impl Platform {
             generation: application.metadata.generation,
             notes,
         })
-    }
-
-    async fn cancelled(&self, scope: &Scope, operation: &str) -> Result<()> {
-        let marked = self
-            .client()
-            .modify(scope, operation, |operation: &mut Operation| {
-                operation.spec.cancelled = true;
-                Ok(())
-            })
-            .await?;
-        let mut marked = marked;
-        marked.status.state = crate::model::OperationState::Cancelled;
-        marked.status.message = "cancelled".to_owned();
-        marked.status.ended = Some(self.context.clock.now());
-        self.client().update_status(&marked).await.map(drop)
     }
 }
 
@@ -621,21 +437,4 @@ fn check_variable(name: &str) -> Result<()> {
         ));
     }
     Ok(())
-}
-
-fn parse_reference(reference: &str) -> Result<(Repository, Reference)> {
-    if let Some((repository, digest)) = reference.split_once('@') {
-        return Ok((repository.parse()?, Reference::Digest(digest.parse()?)));
-    }
-    // A `:` after the last `/` begins the tag; one before it belongs to the registry's port.
-    let tag = reference
-        .rfind(':')
-        .filter(|colon| !reference[*colon..].contains('/'));
-    match tag {
-        Some(colon) => Ok((
-            reference[..colon].parse()?,
-            Reference::Tag(reference[colon + 1..].parse()?),
-        )),
-        None => Ok((reference.parse()?, Reference::Tag("latest".parse()?))),
-    }
 }

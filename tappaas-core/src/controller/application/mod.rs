@@ -69,7 +69,7 @@ impl Reconcile for ApplicationController {
 
     async fn wakes(&self) -> Result<BoxStream<'static, Key>> {
         let client = &self.context.client;
-        let own = wakes::objects(client, Kind::Application, |_, key| vec![key.clone()]);
+        let own = wakes::objects(client, Kind::Application, |_, _, key| vec![key.clone()]);
         let callee = wakes::objects(client, Kind::Application, wakes::bound_applications);
         let releases = wakes::objects(client, Kind::Release, wakes::named_application);
         let builds = wakes::objects(client, Kind::Build, wakes::named_application);

@@ -153,7 +153,7 @@ fn prepare(snapshot: &Snapshot, release: &Release, draft: &mut Draft) {
     }
     match template::release_command(release) {
         Some(command) if release.status.command.is_none() => {
-            run_command(snapshot, release, command, draft)
+            run_command(snapshot, release, command, draft);
         }
         _ => judge(snapshot, release, draft, |status| {
             status.phase = ReleasePhase::RollingOut;
@@ -192,7 +192,7 @@ fn run_command(snapshot: &Snapshot, release: &Release, command: &Command, draft:
     let ended = instance.filter(|instance| instance.state == InstanceState::Exited);
     match ended.and_then(|instance| instance.exit.as_ref()) {
         Some(exit) if exit.success() => judge(snapshot, release, draft, |status| {
-            status.command = Some(true)
+            status.command = Some(true);
         }),
         Some(exit) => fail(
             snapshot,

@@ -4,6 +4,7 @@ use super::{Caller, Snapshot, routes, template};
 use crate::{
     Name, Result,
     backend::{Peer, PeerAddress, RouteId, WorkloadId, WorkloadStatus},
+    client::Reference,
     controller::Context,
     model::{
         Application, ApplicationKey, ApplicationSpec, Build, BuildObjectSpec, Host, HostClaim,
@@ -54,24 +55,20 @@ impl Context {
     }
 
     pub(crate) fn releases(&self, key: &ApplicationKey) -> Vec<Release> {
-        let mut releases = self.client.list::<ReleaseSpec>(&key.scope());
-        releases.retain(|release| release.spec.application == key.name);
+        let mut releases = self.client.naming::<ReleaseSpec>(&key.scope(), of(key));
         releases.sort_by_key(|release| release.spec.version);
         releases
     }
 
     pub(crate) fn builds(&self, key: &ApplicationKey) -> Vec<Build> {
-        let mut builds = self.client.list::<BuildObjectSpec>(&key.scope());
-        builds.retain(|build| build.spec.application == key.name);
+        let mut builds = self.client.naming::<BuildObjectSpec>(&key.scope(), of(key));
         builds.sort_by_key(|build| build.spec.number);
         builds
     }
 
     pub(crate) fn open_operations(&self, key: &ApplicationKey) -> Vec<Operation> {
-        let mut operations = self.client.list::<OperationSpec>(&key.scope());
-        operations.retain(|operation| {
-            operation.spec.application == key.name && !operation.status.state.ended()
-        });
+        let mut operations = self.client.naming::<OperationSpec>(&key.scope(), of(key));
+        operations.retain(|operation| !operation.status.state.ended());
         operations
     }
 
@@ -108,14 +105,15 @@ impl Context {
 
     /// Finds the applications of this environment that use this one, by their current spec and by every release that may still run.
     async fn callers(&self, key: &ApplicationKey) -> Result<Vec<Caller>> {
-        let applications = self.client.list::<ApplicationSpec>(&key.scope());
+        let bound = Reference::BoundTo(key.name.to_string());
+        let applications = self
+            .client
+            .naming::<ApplicationSpec>(&key.scope(), bound.clone());
         let specs = applications
             .iter()
             .map(|a| (a.metadata.name.clone(), a.spec.content.bindings.clone()));
-        let releases = self.client.list::<ReleaseSpec>(&key.scope());
-        let open = releases
-            .iter()
-            .filter(|release| may_run(release, &applications));
+        let releases = self.client.naming::<ReleaseSpec>(&key.scope(), bound);
+        let open = releases.iter().filter(|release| self.may_run(release));
         let released = open.map(|r| {
             (
                 r.spec.application.to_string(),
@@ -196,12 +194,21 @@ impl Context {
         }
         Ok(routes)
     }
+
+    /// Says whether instances of a release run or will.
+    fn may_run(&self, release: &Release) -> bool {
+        let scope = release.metadata.scope();
+        let application = self
+            .client
+            .get::<ApplicationSpec>(&scope, release.spec.application.as_str());
+        let current = application
+            .ok()
+            .flatten()
+            .and_then(|application| application.status.current);
+        !release.status.phase.ended() || current == Some(release.spec.version)
+    }
 }
 
-fn may_run(release: &Release, applications: &[Application]) -> bool {
-    let application = applications
-        .iter()
-        .find(|a| release.spec.application == *a.metadata.name.as_str());
-    let current = application.and_then(|application| application.status.current);
-    !release.status.phase.ended() || current == Some(release.spec.version)
+fn of(key: &ApplicationKey) -> Reference {
+    Reference::Of(key.name.to_string())
 }

@@ -116,16 +116,14 @@ fn processes(snapshot: &Snapshot, goal: Option<&Release>) -> BTreeMap<Name, Proc
         process.reasons.sort();
         process.reasons.dedup();
     }
-    if let Some(release) = snapshot
+    let open = snapshot
         .releases
         .last()
-        .filter(|release| !release.status.phase.ended())
-    {
-        if template::release_command(release).is_some() {
-            processes
-                .entry(Name::new(template::RELEASE_PROCESS).expect("`release` is a name"))
-                .or_default();
-        }
+        .filter(|release| !release.status.phase.ended());
+    if open.is_some_and(|release| template::release_command(release).is_some()) {
+        processes
+            .entry(Name::new(template::RELEASE_PROCESS).expect("`release` is a name"))
+            .or_default();
     }
     processes
 }

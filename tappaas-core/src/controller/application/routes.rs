@@ -150,6 +150,7 @@ fn outer(
     spec: &RouteSpec,
     serving: &Serving<'_>,
 ) -> Vec<Route> {
+    let web = template::web();
     let action = match (&spec.redirect, &spec.process) {
         (Some(to), _) => Action::Redirect {
             to: to.clone(),
@@ -158,7 +159,7 @@ fn outer(
         (None, process) => Action::Forward {
             targets: targets(
                 release,
-                process.as_ref().unwrap_or(&template::web()),
+                process.as_ref().unwrap_or(&web),
                 spec.port.as_ref(),
                 serving,
             ),

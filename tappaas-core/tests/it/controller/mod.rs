@@ -1,0 +1,6 @@
+//! The controllers over the memory backends, in tokio's paused time.
+
+mod bindings;
+mod refusals;
+mod rollouts;
+mod world;
