@@ -1,0 +1,13 @@
+//! The registry from outside: over its wire protocol, through its traits, and killed in the middle of its work.
+
+#![expect(clippy::unwrap_used, reason = "in a test a panic is a finding")]
+
+mod blobs;
+mod collection;
+mod content;
+mod crash;
+mod embedded;
+mod limits;
+mod manifests;
+mod uploads;
+mod world;
