@@ -1,5 +1,8 @@
 //! The integration tests of `tappaas-core`.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod conformance;
+mod controller;
 mod durable;
 mod manifest;
 mod memory;

@@ -89,7 +89,7 @@ async fn a_rollout_stays_within_surge_and_scale() {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert!(seen.len() >= 6, "one step at a time: {seen:?}");
+    assert!(seen.len() >= 5, "one step at a time: {seen:?}");
 }
 
 #[tokio::test(start_paused = true)]
