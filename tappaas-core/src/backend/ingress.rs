@@ -18,10 +18,11 @@ use crate::{
 /// - Once [`RouteStatus::generation`] is what was applied, no new request goes to an endpoint that the new route does not name.
 /// - An endpoint taken out of a route stays in [`RouteStatus::draining`] while requests or upgraded connections to it are in flight, and not longer.
 /// - A request in flight is not disturbed by any change of routes.
-/// - Of the paths of a host the longest matching prefix wins.
+/// - Of the routes that match a request an exact host wins over a wildcard, then the longest path prefix.
 /// - Endpoints of one target share its requests; targets share them in proportion to their weights; weight 0 gets none.
 /// - A request that could not reach one endpoint is tried at another of the same target, if that is safe.
 /// - A route without endpoints answers 503; a host without a route answers 404.
+/// - An endpoint of a kind that the capabilities deny is refused with `Unsupported`.
 /// - A host and path that another route has is refused with `AlreadyExists`, whoever the other one belongs to.
 /// - `observe` of an unknown route returns `None`; `remove` of one succeeds; `list` returns every route there is.
 /// - `watch` yields signals of every route with traffic, at least every few seconds.

@@ -36,13 +36,17 @@ use crate::{
 /// - Several releases of one workload run side by side with exactly the counts asked for.
 /// - An instance is stopped with its stop signal, and killed once its grace is over.
 /// - A process that ends is started again as its restart policy says, with growing delays; one that keeps ending is in [`InstanceState::CrashLoop`].
-/// - With [`RestartPolicy::Never`] an ended process stays [`InstanceState::Exited`] with its exit until the workload changes.
+/// - A process that is not started again stays [`InstanceState::Exited`] with its exit, and counts as an instance, until its release's count falls.
+/// - A process whose liveness probe fails for good is killed and started again.
+/// - An undeclared port that nothing listens on is replaced by the only one that the process listens on; a declared one never is.
+/// - A volume mounted for writing is held by one instance at a time; another one waits for it in [`InstanceState::Starting`] and says so.
 /// - Each process sees the environment, command, user and limits of its template.
 /// - `observe` of a workload never applied, or removed, returns `None`.
 /// - `remove` of an unknown workload succeeds; afterwards, in a while, nothing of the workload is left.
 /// - `list` returns every workload that something is left of.
 /// - `logs` returns the lines of all instances, also ended ones, in order of time; with `follow` it goes on with later lines.
-/// - `exec` runs a command inside an instance and returns its output and exit code.
+/// - `exec` runs a command inside an instance, with the environment and user of its template, and returns its output and exit code;
+///   where no process runs it is `NotFound`.
 /// - `peer` always gives the same answer for the same question; instances reach that address only if their template names the peer.
 /// - `watch` names a workload soon after something about it changed; names may come twice or needlessly.
 /// - Every method may be called again after any failure or a lost reply.

@@ -95,13 +95,15 @@ impl Life {
         }
         let stop = &self.inside.template.stop;
         let grace = Duration::from_secs(stop.grace_seconds.into());
-        if self.behaviour.stop.is_some() {
-            self.write(format!("got {}", stop.signal));
-        }
-        let goes_on = self.behaviour.stop.unwrap_or(grace).min(grace);
+        let Some(goes_on) = self.behaviour.stop else {
+            self.sleep(grace).await;
+            return None;
+        };
+        self.write(format!("got {}", stop.signal));
         tokio::select! {
             _ = process => {}
-            () = self.sleep(goes_on) => {}
+            () = self.sleep(goes_on) => self.write("bye".to_owned()),
+            () = self.sleep(grace) => {}
         }
         None
     }

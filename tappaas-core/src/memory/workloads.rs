@@ -298,7 +298,7 @@ impl Workloads {
         let mut unplaced = Vec::new();
         for (release, count, template) in missing {
             for started in 0..count {
-                let Some(node) = state.free_node() else {
+                let Some(node) = state.free_node(&template) else {
                     unplaced.push(Unplaced {
                         release,
                         missing: count - started,
@@ -388,7 +388,7 @@ impl State {
         by_command.or_else(by_image).cloned().unwrap_or_default()
     }
 
-    fn free_node(&self) -> Option<String> {
+    fn free_node(&self, template: &Template) -> Option<String> {
         let on = |node: &Node| {
             let entries = self.workloads.values();
             let instances = entries.flat_map(|entry| &entry.instances);
@@ -396,10 +396,15 @@ impl State {
                 .filter(|instance| instance.status.node == node.name)
                 .count()
         };
-        let mut nodes = self.nodes.iter();
-        let free =
-            nodes.find(|node| node.ready && on(node) < node.offer.capacity.instances as usize);
-        free.map(|node| node.name.clone())
+        let labelled = |node: &Node| {
+            let mut labels = template.placement.node_labels.iter();
+            labels.all(|(name, value)| node.offer.labels.get(name) == Some(value))
+        };
+        let free = |node: &&Node| {
+            let capacity = node.offer.capacity.instances as usize;
+            node.ready && labelled(node) && on(node) < capacity
+        };
+        self.nodes.iter().find(free).map(|node| node.name.clone())
     }
 }
 

@@ -1,7 +1,12 @@
 //! The contracts of the backend traits as code: one function for each sentence, and a macro that runs them all.
 
-pub mod durable;
-pub mod store;
+mod macros;
 mod verdict;
+mod waiting;
 
-pub use verdict::Verdict;
+pub mod durable;
+pub mod scheduler;
+pub mod store;
+
+pub use verdict::{Failure, Verdict};
+pub use waiting::{PATIENCE, pass_over, stays, until};

@@ -2,8 +2,11 @@ use std::{error::Error as StdError, fmt};
 
 use tappaas_core::{ErrorKind, Result};
 
-/// What a case comes to: nothing to say, or which sentence of the contract is broken and how.
-pub type Verdict = std::result::Result<(), Box<dyn StdError + Send + Sync>>;
+/// Which sentence of a contract is broken and how.
+pub type Failure = Box<dyn StdError + Send + Sync>;
+
+/// What a case comes to: nothing to say, or a failure.
+pub type Verdict = std::result::Result<(), Failure>;
 
 /// Holds a fact against what the contract says.
 #[expect(

@@ -1,0 +1,7 @@
+//! The in-memory backends keep the contracts that they are the reference of.
+
+mod scheduler {
+    use tappaas_testkit::Memory;
+
+    tappaas_testkit::scheduler_conformance!(#[tokio::test(start_paused = true)] Memory::new());
+}

@@ -1,0 +1,253 @@
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use tappaas_core::{
+    Name,
+    backend::{
+        Exec, ExecOutput, ExecRequest, InstanceId, InstanceState, InstanceStatus, LogRequest,
+        ReleaseSet, Scheduler, Template, Track, Workload, WorkloadId, WorkloadStatus,
+    },
+    model::{ApplicationKey, EnvValue, Port},
+};
+
+use super::SchedulerFixture;
+use crate::{
+    Program,
+    conformance::{Failure, Verdict, until},
+};
+
+/// A workload under test: applies it, generation by generation, and waits for what becomes of it.
+#[derive(Debug)]
+pub struct Stage<'a> {
+    fixture: &'a dyn SchedulerFixture,
+    /// The scheduler.
+    pub scheduler: Arc<dyn Scheduler>,
+    /// The workload.
+    pub id: WorkloadId,
+    generation: u64,
+}
+
+/// What a command came to.
+#[derive(Debug, Default)]
+pub struct Ran {
+    /// Its standard output.
+    pub output: String,
+    /// Its standard error.
+    pub error: String,
+    /// Its exit code.
+    pub code: i32,
+}
+
+impl<'a> Stage<'a> {
+    /// Prepares the workload `web` of application `app`; nothing is applied yet.
+    pub fn new(fixture: &'a dyn SchedulerFixture) -> Self {
+        Self::of(fixture, "app")
+    }
+
+    /// Prepares the workload `web` of an application.
+    pub fn of(fixture: &'a dyn SchedulerFixture, application: &str) -> Self {
+        Self {
+            fixture,
+            scheduler: fixture.scheduler(),
+            id: WorkloadId {
+                application: application_key(application),
+                process: name("web"),
+                track: Track::Stable,
+            },
+            generation: 0,
+        }
+    }
+
+    /// A template without a port.
+    pub async fn template(&self, program: Program) -> Template {
+        self.fixture.template(&program).await
+    }
+
+    /// A template of a program that serves its name at a declared port.
+    pub async fn serving(&self, name: &str) -> Template {
+        let program = Program::Serve {
+            name: name.to_owned(),
+            latency: Duration::ZERO,
+        };
+        with_port(self.template(program).await, 8080, true)
+    }
+
+    /// Applies the next generation: so many instances of each release.
+    pub async fn apply(&mut self, releases: &[(u64, u32, &Template)]) -> Verdict {
+        let sets = releases
+            .iter()
+            .map(|(release, count, template)| ReleaseSet {
+                release: *release,
+                count: *count,
+                retiring: BTreeSet::new(),
+                template: (*template).clone(),
+            });
+        self.apply_sets(sets.collect()).await
+    }
+
+    /// Applies the next generation.
+    pub async fn apply_sets(&mut self, releases: Vec<ReleaseSet>) -> Verdict {
+        self.generation += 1;
+        let workload = Workload {
+            id: self.id.clone(),
+            generation: self.generation,
+            releases,
+        };
+        Ok(self.scheduler.apply(&workload).await?)
+    }
+
+    /// How the workload is, which must be there.
+    pub async fn status(&self) -> Result<WorkloadStatus, Failure> {
+        let status = self.scheduler.observe(&self.id).await?;
+        status.ok_or_else(|| Failure::from(format!("{} is not observed", self.id)))
+    }
+
+    /// Waits until the workload is as `condition` says.
+    pub async fn until(
+        &self,
+        what: &str,
+        condition: impl Fn(&WorkloadStatus) -> bool,
+    ) -> Result<WorkloadStatus, Failure> {
+        let mut last = None;
+        let found = until(what, async || {
+            let status = self.status().await?;
+            let fits = condition(&status);
+            last = Some(status.clone());
+            Ok(fits.then_some(status))
+        });
+        let found = found.await;
+        found.map_err(|failure| Failure::from(format!("{failure}; last seen: {last:#?}")))
+    }
+
+    /// Waits until so many instances are ready and no others are there.
+    pub async fn ready(&self, count: usize) -> Result<Vec<InstanceStatus>, Failure> {
+        let ready = |status: &WorkloadStatus| {
+            let mut instances = status.instances.iter();
+            status.instances.len() == count && instances.all(|instance| instance.ready)
+        };
+        let what = format!("{count} instances are ready and there are no others");
+        Ok(self.until(&what, ready).await?.instances)
+    }
+
+    /// Waits until the only instance is in a state.
+    pub async fn only(&self, state: InstanceState) -> Result<InstanceStatus, Failure> {
+        let what = format!("the only instance is {state:?}");
+        let in_state = |status: &WorkloadStatus| matches!(status.instances.as_slice(), [only] if only.state == state);
+        let mut status = self.until(&what, in_state).await?;
+        Ok(status.instances.remove(0))
+    }
+
+    /// Waits until no instance is there.
+    pub async fn empty(&self) -> Verdict {
+        let empty = |status: &WorkloadStatus| status.instances.is_empty();
+        self.until("no instance is left", empty).await?;
+        Ok(())
+    }
+
+    /// Runs a command in a ready instance to its end.
+    pub async fn exec(&self, command: &[&str], input: &str) -> Result<Ran, Failure> {
+        self.exec_in(None, command, input).await
+    }
+
+    /// Runs a command in an instance to its end, ready or not.
+    pub async fn exec_in(
+        &self,
+        instance: Option<&InstanceId>,
+        command: &[&str],
+        input: &str,
+    ) -> Result<Ran, Failure> {
+        let request = ExecRequest {
+            workload: self.id.clone(),
+            instance: instance.cloned(),
+            command: command.iter().map(|&word| word.to_owned()).collect(),
+            terminal: None,
+        };
+        let Exec {
+            input: stdin,
+            mut output,
+        } = self.scheduler.exec(&request).await?;
+        if !input.is_empty() {
+            // A command that reads nothing may be gone already.
+            let _unread = stdin.send(Bytes::copy_from_slice(input.as_bytes())).await;
+        }
+        drop(stdin);
+        let mut ran = Ran::default();
+        while let Some(item) = output.next().await {
+            match item? {
+                ExecOutput::Stdout(bytes) => ran.output += &String::from_utf8_lossy(&bytes),
+                ExecOutput::Stderr(bytes) => ran.error += &String::from_utf8_lossy(&bytes),
+                ExecOutput::Exited(code) => {
+                    ran.code = code;
+                    return Ok(ran);
+                }
+            }
+        }
+        Err(Failure::from(format!(
+            "exec of {command:?} ended without an exit code"
+        )))
+    }
+
+    /// The lines of the workload's process kept so far.
+    pub async fn lines(&self) -> Result<Vec<String>, Failure> {
+        let mut lines = self.scheduler.logs(&self.log_request()).await?;
+        let mut texts = Vec::new();
+        while let Some(line) = lines.next().await {
+            texts.push(line?.text);
+        }
+        Ok(texts)
+    }
+
+    /// Waits until the log has a line.
+    pub async fn logged(&self, line: &str) -> Verdict {
+        let what = format!("the log has the line `{line}`");
+        let found = async || {
+            Ok(self
+                .lines()
+                .await?
+                .iter()
+                .any(|text| text == line)
+                .then_some(()))
+        };
+        until(&what, found).await
+    }
+
+    /// Asks for all lines of the workload's process.
+    pub fn log_request(&self) -> LogRequest {
+        LogRequest {
+            application: self.id.application.clone(),
+            process: Some(self.id.process.clone()),
+            release: None,
+            since: None,
+            tail: None,
+            follow: false,
+        }
+    }
+}
+
+/// A name known to be one.
+pub(crate) fn name(name: &str) -> Name {
+    Name::new(name).expect("suites use valid names")
+}
+
+/// An application in the suites' environment.
+pub(crate) fn application_key(application: &str) -> ApplicationKey {
+    ApplicationKey {
+        tenant: name("conformance"),
+        project: name("default"),
+        environment: name("test"),
+        name: name(application),
+    }
+}
+
+/// Adds a port and tells it to the process, as core does.
+pub(crate) fn with_port(mut template: Template, number: u16, declared: bool) -> Template {
+    let port = EnvValue::new(number.to_string());
+    template.environment.insert("PORT".to_owned(), port);
+    template.ports.push(Port {
+        number,
+        declared,
+        ..Port::undeclared()
+    });
+    template
+}
