@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use crate::{
     Error, Result, Store,
-    backend::{Builder, IngressProvider, Registry, Scheduler, SecretStore, Volumes},
+    backend::{Builder, IngressProvider, Registry, Scheduler, Volumes},
 };
 
 /// The components a platform is made of. Plain data: put together by hand or from a configuration file.
@@ -20,8 +20,6 @@ pub struct Backends {
     pub ingress: Arc<dyn IngressProvider>,
     /// Keeps volumes.
     pub volumes: Arc<dyn Volumes>,
-    /// Keeps secrets.
-    pub secrets: Arc<dyn SecretStore>,
 }
 
 impl Backends {

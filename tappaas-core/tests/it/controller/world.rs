@@ -6,8 +6,8 @@ use tappaas_core::{
     Digest, Error, Name, Result, Scope,
     backend::{
         BuildId, BuildOutcome, BuildRequest, Builder, BuilderCapabilities, Content, Image, LogLine,
-        Reference, Registry, Repository, Scheduler as _, Secret, SecretCapabilities, SecretPath,
-        SecretPrecondition, SecretStore, SecretVersion, Tag, Track, WorkloadId, WorkloadStatus,
+        Reference, Registry, Repository, Scheduler as _, SecretPath, Tag, Track, WorkloadId,
+        WorkloadStatus,
     },
     controller::Settings,
     memory::{self, Behaviour, Network},
@@ -40,7 +40,6 @@ impl World {
             scheduler: scheduler.clone(),
             ingress: ingress.clone(),
             volumes: Arc::new(volumes),
-            secrets: Arc::new(Nothing),
         };
         let platform = Platform::new(backends, Settings::default(), clock, ids).unwrap();
         let running = platform.clone();
@@ -273,7 +272,7 @@ impl Builder for Recipes {
     }
 }
 
-/// Backends that these tests never ask.
+/// A registry that these tests never ask.
 #[derive(Debug)]
 struct Nothing;
 
@@ -313,33 +312,6 @@ impl Registry for Nothing {
     }
 
     async fn delete(&self, _: &Repository, _: &Reference) -> Result<()> {
-        nothing()
-    }
-}
-
-#[async_trait]
-impl SecretStore for Nothing {
-    fn capabilities(&self) -> SecretCapabilities {
-        SecretCapabilities::default()
-    }
-
-    async fn get(&self, _: &SecretPath, _: Option<u64>) -> Result<Option<SecretVersion>> {
-        nothing()
-    }
-
-    async fn put(&self, _: &SecretPath, _: &Secret, _: SecretPrecondition) -> Result<u64> {
-        nothing()
-    }
-
-    async fn delete(&self, _: &SecretPath) -> Result<()> {
-        nothing()
-    }
-
-    async fn list(&self, _: &str) -> Result<Vec<SecretPath>> {
-        nothing()
-    }
-
-    async fn watch(&self) -> Result<BoxStream<'static, SecretPath>> {
         nothing()
     }
 }
