@@ -5,7 +5,14 @@ mod merge;
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::broadcast, task::JoinSet};
+use futures::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
+use tokio::{
+    sync::broadcast::{self, error::RecvError},
+    task::JoinSet,
+};
 
 pub(crate) use cache::{Change, Reference};
 
@@ -105,6 +112,17 @@ impl Client {
     /// Names the objects of a kind that change, as they change.
     pub(crate) fn subscribe(&self, kind: Kind) -> broadcast::Receiver<Change> {
         self.cache(kind).subscribe()
+    }
+
+    /// Yields soon after anything of a kind may have changed; several changes may come as one.
+    pub fn changes(&self, kind: Kind) -> BoxStream<'static, ()> {
+        let changes = stream::unfold(self.subscribe(kind), async |mut changes| {
+            match changes.recv().await {
+                Ok(_) | Err(RecvError::Lagged(_)) => Some(((), changes)),
+                Err(RecvError::Closed) => None,
+            }
+        });
+        changes.boxed()
     }
 
     /// Creates an object.
