@@ -1,0 +1,14 @@
+//! The edge on real sockets: in this process, and as a process of its own.
+
+mod answers;
+mod client;
+mod dial;
+mod forwarding;
+mod hostile;
+mod inner;
+mod origin;
+mod process;
+mod rig;
+mod slow;
+mod swap;
+mod upgrade;
