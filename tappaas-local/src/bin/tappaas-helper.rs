@@ -1,0 +1,7 @@
+//! The helper program of `tappaas-local`, for embedders whose own `main` cannot call [`tappaas_local::helper_main`].
+
+fn main() -> std::process::ExitCode {
+    tappaas_local::helper_main();
+    eprintln!("this program is started by a TAPPaaS server, not by hand");
+    std::process::ExitCode::from(2)
+}

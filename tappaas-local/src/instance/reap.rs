@@ -1,0 +1,102 @@
+use std::{fs, path::Path, time::Duration};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tappaas_core::{Error, Result};
+use tokio::time::Instant;
+
+use crate::{
+    fault::Context,
+    network,
+    shim::{
+        Record, SHIM, boot_id,
+        protocol::{CONTROL, DIAL},
+    },
+};
+
+/// How long killed processes may take to vanish.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Leaves nothing of an instance whose shim is dead: kills every process of it and removes its control groups, links and sockets.
+/// The folder stays, with the log. That there is nothing to do is no error.
+///
+/// # Errors
+/// `Conflict` if the shim lives: then the instance is to be adopted instead.
+pub async fn reap(dir: &Path) -> Result<()> {
+    let record = Record::read(dir).context(|| format!("read the record in {}", dir.display()))?;
+    let Some(record) = record else {
+        return Ok(());
+    };
+    let boot = boot_id().context(|| "identify this boot".to_owned())?;
+    if record.boot == boot {
+        if record.ended.is_none() && record.shim.alive().is_some() {
+            return Err(Error::conflict(format!(
+                "instance {} is not dead: adopt it",
+                record.id
+            )));
+        }
+        kill_all(&record, dir).await?;
+        record.cgroup.remove(PATIENCE).await?;
+        if let Some(link) = &record.link {
+            network::cut(link).context(|| format!("delete the interface {link}"))?;
+        }
+    }
+    for file in [
+        CONTROL,
+        DIAL,
+        "console.sock",
+        "exec.json",
+        "instance.json.new",
+    ] {
+        fs::remove_file(dir.join(file)).ok();
+    }
+    for folder in ["runtime", "bundle", "mnt"] {
+        fs::remove_dir_all(dir.join(folder)).ok();
+    }
+    Ok(())
+}
+
+/// The first process of a sandbox takes all others in it along. Those that were cloned from the shim and did not get further are
+/// told by the shim's arguments, which they still have.
+async fn kill_all(record: &Record, dir: &Path) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut left = clones_of_shim(dir);
+        left.extend(record.process.and_then(|process| process.alive()));
+        left.extend(record.cgroup.processes());
+        if left.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(Error::unavailable(format!(
+                "processes of instance {} survive being killed",
+                record.id
+            )));
+        }
+        record.cgroup.kill();
+        for pid in left {
+            kill_process(pid, Signal::KILL).ok();
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+fn clones_of_shim(dir: &Path) -> Vec<Pid> {
+    let arguments = [
+        SHIM.as_bytes(),
+        b"\0",
+        dir.as_os_str().as_encoded_bytes(),
+        b"\0",
+    ]
+    .concat();
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let alive = || {
+            fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+        };
+        line.ends_with(&arguments) && alive()
+    })
+    .filter_map(Pid::from_raw)
+    .collect()
+}

@@ -1,0 +1,415 @@
+//! The networks of instances, where root runs them: a bridge for each application, an address for each instance, and rules that let
+//! nothing through but answers, what goes to the outside, and what was opened on purpose.
+
+mod addresses;
+mod filter;
+mod link;
+mod netlink;
+mod resolver;
+mod rules;
+mod wire;
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use tappaas_core::{Error, ErrorKind, Result};
+
+pub use self::{addresses::Range, resolver::nameservers};
+use self::{
+    addresses::{ClaimError, Claims, Subnet},
+    link::Links,
+    rules::Rules,
+};
+pub(crate) use self::{
+    filter::probe as probe_filter,
+    wire::{DUMMY, Wire, cut, set_up_private},
+};
+
+/// What the networks of a machine's instances look like.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkSettings {
+    /// The addresses of instances. Nothing else on the machine's networks may use them.
+    pub range: Range,
+    /// Networks that instances never reach, each with its prefix: above all where clouds tell machines their secrets.
+    pub denied: Vec<(Ipv4Addr, u8)>,
+}
+
+impl Default for NetworkSettings {
+    fn default() -> Self {
+        Self {
+            range: Range::default(),
+            // Link-local addresses, among them the metadata service of most clouds; and that of one that chose otherwise.
+            denied: vec![
+                (Ipv4Addr::new(169, 254, 0, 0), 16),
+                (Ipv4Addr::new(100, 100, 100, 200), 32),
+            ],
+        }
+    }
+}
+
+/// How an instance is connected to its application's bridge.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Attachment {
+    /// The name of the bridge.
+    pub bridge: String,
+    /// The instance's address.
+    pub address: Ipv4Addr,
+    /// How many leading bits all addresses of the application share.
+    pub prefix: u8,
+    /// The machine's address on the bridge.
+    pub gateway: Ipv4Addr,
+    /// The largest packet.
+    pub mtu: u32,
+}
+
+impl Attachment {
+    /// The name of the interface on the machine's side.
+    pub(crate) fn link(&self) -> String {
+        format!("tpv{:08x}", self.address.to_bits())
+    }
+}
+
+/// The networks of all instances of one installation. Needs root.
+#[derive(Clone, Debug)]
+pub struct Networks(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    folder: PathBuf,
+    claims: Claims,
+    rules: Rules,
+    links: Links,
+    /// Every application's subnet, with the ports open in it.
+    subnets: BTreeMap<String, (Subnet, Vec<u16>)>,
+    /// The rules in force are those of `subnets`.
+    in_force: bool,
+}
+
+impl Networks {
+    /// Opens the networks whose claims are kept in `folder`, and sets up again whatever a reboot has taken away.
+    ///
+    /// # Errors
+    /// `Invalid` if the range is unfit or in use by another interface of this machine.
+    pub async fn open(folder: &Path, settings: &NetworkSettings) -> Result<Self> {
+        let (folder, settings) = (folder.to_owned(), settings.clone());
+        blocking(move || {
+            let mut state = State::open(folder, settings)?;
+            state.restore()?;
+            Ok(Self(Arc::new(Mutex::new(state))))
+        })
+        .await
+    }
+
+    /// Claims an address for an instance, and a subnet with a bridge for its application if it has none. May be repeated.
+    ///
+    /// # Errors
+    /// `Exhausted` if all addresses are in use.
+    pub async fn attach(&self, application: &str, instance: &str) -> Result<Attachment> {
+        let (application, instance) = (application.to_owned(), instance.to_owned());
+        self.with(move |state| {
+            let subnet = state.join(&application)?;
+            let address = state.claims.address(&subnet, &instance)?;
+            Ok(Attachment {
+                bridge: subnet.bridge(),
+                address,
+                prefix: state.rules.range.subnet_prefix,
+                gateway: subnet.gateway(),
+                mtu: link::mtu_outside(),
+            })
+        })
+        .await
+    }
+
+    /// Gives an instance's address back. The last one of an application without open ports takes its bridge along. May be repeated.
+    pub async fn detach(&self, application: &str, instance: &str) -> Result<()> {
+        let (application, instance) = (application.to_owned(), instance.to_owned());
+        self.with(move |state| {
+            if let Some((subnet, doors)) = state.subnets.get(&application).cloned() {
+                let unused = state.claims.release(&subnet, &instance)?;
+                if unused && doors.is_empty() {
+                    state.leave(&application)?;
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Lets the instances of an application connect to these ports of its gateway, and to no others, and returns the gateway's
+    /// address: where to listen on behalf of what it is bound to. May be repeated.
+    pub async fn open_doors(&self, application: &str, ports: &[u16]) -> Result<Ipv4Addr> {
+        let (application, mut ports) = (application.to_owned(), ports.to_vec());
+        ports.sort_unstable();
+        ports.dedup();
+        self.with(move |state| {
+            let subnet = state.join(&application)?;
+            let before = state
+                .subnets
+                .get(&application)
+                .map(|(_, doors)| doors.clone())
+                .unwrap_or_default();
+            if before != ports {
+                state.claims.set_doors(&subnet, &ports)?;
+                state
+                    .subnets
+                    .insert(application.clone(), (subnet.clone(), ports.clone()));
+                state.in_force = false;
+                state.enforce()?;
+            }
+            if ports.is_empty() && state.claims.addresses(&subnet)?.is_empty() {
+                state.leave(&application)?;
+            }
+            Ok(subnet.gateway())
+        })
+        .await
+    }
+
+    /// Gives back the address of every instance that is not `alive`, by its id.
+    pub async fn retain(&self, alive: impl Fn(&str) -> bool + Send + 'static) -> Result<()> {
+        self.with(move |state| {
+            for (application, (subnet, doors)) in state.subnets.clone() {
+                for (_, instance) in state.claims.addresses(&subnet)? {
+                    if !alive(&instance) {
+                        state.claims.release(&subnet, &instance)?;
+                    }
+                }
+                if doors.is_empty() && state.claims.addresses(&subnet)?.is_empty() {
+                    state.leave(&application)?;
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut State) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let state = Arc::clone(&self.0);
+        blocking(move || work(&mut state.lock().unwrap_or_else(PoisonError::into_inner))).await
+    }
+}
+
+impl State {
+    fn open(folder: PathBuf, settings: NetworkSettings) -> Result<Self> {
+        let Range { base, prefix, .. } = settings.range;
+        if !settings.range.is_valid() {
+            return Err(Error::invalid(format!(
+                "the address range {base}/{prefix} is not a private one with a prefix of 8 to 24 bits, cut into subnets of at most 29"
+            )));
+        }
+        let claims = Claims::open(folder.join("subnets"), settings.range)?;
+        let links = Links::here().map_err(|error| kernel("ask about network interfaces", error))?;
+        let identity = fs::canonicalize(&folder).unwrap_or_else(|_| folder.clone());
+        let identity = Sha256::digest(identity.as_os_str().as_encoded_bytes());
+        let mut state = Self {
+            rules: Rules {
+                table: format!("tappaas-{}", hex::encode(&identity[..4])),
+                range: settings.range,
+                denied: settings.denied,
+            },
+            folder,
+            claims,
+            links,
+            subnets: BTreeMap::new(),
+            in_force: false,
+        };
+        state.refuse_foreign_addresses()?;
+        for subnet in state.claims.all()? {
+            let doors = state.claims.doors(&subnet)?;
+            state.subnets.insert(subnet.owner.clone(), (subnet, doors));
+        }
+        Ok(state)
+    }
+
+    /// Bridges are lost by a reboot, rules too; claims are not.
+    fn restore(&mut self) -> Result<()> {
+        self.enforce()?;
+        for (subnet, _) in self.subnets.clone().into_values() {
+            self.bridge(&subnet)?;
+        }
+        Ok(())
+    }
+
+    fn refuse_foreign_addresses(&mut self) -> Result<()> {
+        let range = self.rules.range;
+        let links = self
+            .links
+            .all()
+            .map_err(|error| kernel("list network interfaces", error))?;
+        let addresses = self
+            .links
+            .addresses()
+            .map_err(|error| kernel("list addresses", error))?;
+        for (index, address, prefix) in addresses {
+            let link = links.iter().find(|link| link.index == index);
+            let bridge_of_instances = link.is_some_and(|link| link.alias.starts_with(ALIAS));
+            if range.overlaps(address, prefix) && !bridge_of_instances {
+                let name = link.map_or("an interface", |link| &link.name);
+                let (base, length) = (range.base, range.prefix);
+                return Err(Error::invalid(format!(
+                    "the address range {base}/{length} for instances overlaps {address}/{prefix} of {name}: choose another range"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes sure that an application has a subnet, rules and a bridge, in this order: no bridge is ever without rules.
+    fn join(&mut self, application: &str) -> Result<Subnet> {
+        if let Some((subnet, _)) = self.subnets.get(application).cloned() {
+            self.enforce()?;
+            self.bridge(&subnet)?;
+            return Ok(subnet);
+        }
+        let links = self
+            .links
+            .all()
+            .map_err(|error| kernel("list network interfaces", error))?;
+        // Another installation on this machine may use the same range.
+        let subnet = self.claims.subnet(application, &|subnet| {
+            links.iter().any(|link| link.name == subnet.bridge())
+        })?;
+        self.subnets
+            .insert(application.to_owned(), (subnet.clone(), Vec::new()));
+        if self.in_force {
+            self.in_force = self.rules.add(&subnet, &[]).is_ok();
+        }
+        self.enforce()?;
+        self.bridge(&subnet)?;
+        Ok(subnet)
+    }
+
+    /// The reverse of [`State::join`], in the reverse order.
+    fn leave(&mut self, application: &str) -> Result<()> {
+        let Some((subnet, doors)) = self.subnets.remove(application) else {
+            return Ok(());
+        };
+        self.links
+            .delete(&subnet.bridge())
+            .map_err(|error| kernel("delete a bridge", error))?;
+        if self.in_force {
+            self.in_force =
+                !self.subnets.is_empty() && self.rules.subtract(&subnet, &doors).is_ok();
+        }
+        self.enforce()?;
+        self.claims.forget(&subnet)?;
+        Ok(())
+    }
+
+    fn bridge(&mut self, subnet: &Subnet) -> Result<()> {
+        let name = subnet.bridge();
+        let alias = format!("{ALIAS}{} {}", self.rules.table, subnet.owner);
+        let alias: String = alias
+            .chars()
+            .filter(char::is_ascii)
+            .take(ALIAS_MAX)
+            .collect();
+        let refused = |error| kernel("set up a bridge", error);
+        self.links
+            .create_bridge(&name, &alias, link::mtu_outside())
+            .map_err(refused)?;
+        let found = self.links.find(&name).map_err(refused)?;
+        let index = found
+            .ok_or_else(|| {
+                Error::unavailable(format!("the bridge {name} was deleted by somebody else"))
+            })?
+            .index;
+        fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1").ok();
+        self.links
+            .add_address(index, subnet.gateway(), self.rules.range.subnet_prefix)
+            .map_err(refused)?;
+        self.links.set_up(index).map_err(refused)
+    }
+
+    /// Makes the rules in force those of the subnets there are. Without any there are no rules either.
+    fn enforce(&mut self) -> Result<()> {
+        if self.in_force {
+            return Ok(());
+        }
+        let was_off = self.folder.join("forwarding-was-off");
+        if self.subnets.is_empty() {
+            if was_off.exists() {
+                set_forwarding(false)
+                    .and_then(|()| fs::remove_file(&was_off))
+                    .map_err(|error| kernel("stop forwarding", error))?;
+            }
+            return self
+                .rules
+                .delete()
+                .map_err(|error| kernel("delete the packet filter's rules", error));
+        }
+        let subnets: Vec<_> = self
+            .subnets
+            .values()
+            .map(|(subnet, doors)| (subnet, doors.as_slice()))
+            .collect();
+        if !forwarding().map_err(|error| kernel("read whether packets are forwarded", error))? {
+            fs::write(&was_off, "")
+                .map_err(|error| kernel("note that packets were not forwarded", error))?;
+        }
+        // Rules first: no packet is forwarded without them.
+        let installed = self.rules.install(&subnets, was_off.exists());
+        installed.map_err(|error| kernel("set the packet filter's rules", error))?;
+        set_forwarding(true).map_err(|error| kernel("start forwarding", error))?;
+        self.in_force = true;
+        Ok(())
+    }
+}
+
+/// Every bridge of instances carries a note that starts so.
+const ALIAS: &str = "tappaas ";
+/// The kernel's bound of an interface's note, less one.
+const ALIAS_MAX: usize = 255;
+
+const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
+
+fn forwarding() -> io::Result<bool> {
+    Ok(fs::read_to_string(FORWARDING)?.trim() != "0")
+}
+
+fn set_forwarding(on: bool) -> io::Result<()> {
+    if forwarding()? == on {
+        Ok(())
+    } else {
+        fs::write(FORWARDING, if on { "1" } else { "0" })
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Error::internal("the work on networks was cut short").with_source(error))?
+}
+
+fn kernel(what: &str, source: io::Error) -> Error {
+    let kind = match source.kind() {
+        io::ErrorKind::PermissionDenied => ErrorKind::Unsupported,
+        _ => ErrorKind::Internal,
+    };
+    Error::new(kind, format!("cannot {what}")).with_source(source)
+}
+
+impl From<ClaimError> for Error {
+    fn from(error: ClaimError) -> Self {
+        match error {
+            ClaimError::Full(_) => Self::exhausted(error.to_string()),
+            ClaimError::Io { source, folder } => Self::internal(format!(
+                "cannot keep account of addresses in {}",
+                folder.display()
+            ))
+            .with_source(source),
+        }
+    }
+}

@@ -1,0 +1,310 @@
+use std::{
+    fs,
+    io::{self, PipeReader, PipeWriter},
+    os::fd::{AsFd, OwnedFd},
+    os::unix::net::UnixListener,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use libcontainer::{
+    container::{Container as Runtime, builder::ContainerBuilder},
+    oci_spec::runtime::Process,
+    syscall::syscall::SyscallType,
+};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::net::unix::pipe;
+
+use super::{executor::Launch, oci, rootfs};
+use crate::{
+    fault::{Context, Fault, Result},
+    sandbox::{Cgroup, Filter, Spec, User},
+};
+
+/// A sandbox of the calling process, which must be single-threaded: the runtime clones it without executing another program.
+pub(crate) struct Container {
+    spec: Arc<Spec>,
+    dir: PathBuf,
+    filter: Arc<Filter>,
+    doors: Arc<Vec<OwnedFd>>,
+}
+
+/// A process that was started.
+pub(crate) struct Run {
+    /// Its id, as the shim sees it.
+    pub(crate) pid: Pid,
+    /// Refers to it for as long as it is open, even when the id is used again.
+    pub(crate) handle: OwnedFd,
+    /// What it writes, if the shim reads that.
+    pub(crate) output: Option<Output>,
+}
+
+/// What a process writes.
+pub(crate) struct Output {
+    pub(crate) stdout: pipe::Receiver,
+    pub(crate) stderr: pipe::Receiver,
+}
+
+/// A further command inside.
+pub(crate) struct Extra {
+    pub(crate) command: Vec<String>,
+    pub(crate) workdir: PathBuf,
+    /// Standard input, output and error; `None` makes a terminal.
+    pub(crate) streams: Option<[OwnedFd; 3]>,
+}
+
+/// The runtime's name for the one container of an instance.
+const NAME: &str = "c";
+
+/// Execution follows the start signal at once; only a machine in trouble takes longer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+impl Container {
+    /// Mounts the root file system and writes the container's description into the instance's folder `dir`.
+    ///
+    /// The namespaces of [`super::namespaces::enter`] must be entered already. Without a working system call filter nothing starts.
+    pub(crate) fn prepare(
+        spec: &Arc<Spec>,
+        dir: &Path,
+        cgroup: &Cgroup,
+        doors: Arc<Vec<OwnedFd>>,
+    ) -> Result<Self> {
+        let filter = Filter::compile()
+            .map_err(|error| Fault::runtime("compile the system call filter", error))?;
+        let root = rootfs::mount_root(spec, dir)?;
+        let limits_shown = cgroup.shows_limits() && matches!(spec.user, User::Id(_));
+        let oci = oci::container(spec, &root, cgroup.below_unified().as_deref(), limits_shown)
+            .map_err(|error| Fault::runtime("describe the container", error))?;
+        let bundle = dir.join("bundle");
+        fs::create_dir_all(&bundle).context(|| format!("create {}", bundle.display()))?;
+        oci.save(bundle.join("config.json"))
+            .map_err(|error| Fault::runtime("write the container's description", error))?;
+        Ok(Self {
+            spec: Arc::clone(spec),
+            dir: dir.to_owned(),
+            filter: Arc::new(filter),
+            doors,
+        })
+    }
+
+    /// Creates the container and lets it run once `record` has noted its first process.
+    pub(crate) async fn start(&self, record: impl FnOnce(Pid) -> Result<()>) -> Result<Run> {
+        self.forget();
+        let (stdout, stdout_end) = pipe()?;
+        let (stderr, stderr_end) = pipe()?;
+        let (failure, failure_end) = pipe()?;
+        let launch = self.launch(self.spec.command.clone(), failure_end);
+        let mut runtime = self
+            .builder(launch)?
+            .with_stdin(null()?)
+            .with_stdout(stdout_end)
+            .with_stderr(stderr_end)
+            .as_init(self.dir.join("bundle"))
+            .with_systemd(false)
+            .build()
+            .map_err(|error| Fault::runtime("create the container", error))?;
+        let run = self.let_run(&mut runtime, record)?;
+        heed(failure).await.inspect_err(|_| reap(run.pid))?;
+        Ok(Run {
+            output: Some(Output {
+                stdout: receiver(stdout)?,
+                stderr: receiver(stderr)?,
+            }),
+            ..run
+        })
+    }
+
+    /// Runs a further command inside, under the same limits and filters. Returns the terminal's other end if there is one.
+    pub(crate) async fn exec(&self, extra: Extra) -> Result<(Run, Option<OwnedFd>)> {
+        let (failure, failure_end) = pipe()?;
+        let launch = self.launch(extra.command.clone(), failure_end);
+        let builder = self.builder(launch)?;
+        let terminal = extra.streams.is_none();
+        let process = oci::process(&self.spec, &extra.command, &extra.workdir, terminal)
+            .map_err(|error| Fault::runtime("describe the command", error))?;
+        let description = Description::write(&self.dir, &process)?;
+        let joined = |error| Fault::runtime("join the sandbox", error);
+        let (pid, console) = match extra.streams {
+            Some([stdin, stdout, stderr]) => {
+                let builder = builder
+                    .with_stdin(stdin)
+                    .with_stdout(stdout)
+                    .with_stderr(stderr)
+                    .as_tenant();
+                let pid = builder
+                    .with_detach(true)
+                    .with_container_args(extra.command)
+                    .with_process(Some(&description.0));
+                (pid.build().map_err(joined)?, None)
+            }
+            None => {
+                let socket = ConsoleSocket::bind(&self.dir)?;
+                let builder = builder.with_console_socket(Some(&socket.path)).as_tenant();
+                let pid = builder
+                    .with_detach(true)
+                    .with_container_args(extra.command)
+                    .with_process(Some(&description.0));
+                (pid.build().map_err(joined)?, Some(socket.receive()?))
+            }
+        };
+        let run = Run::of(pid.as_raw(), None)?;
+        heed(failure).await.inspect_err(|_| reap(run.pid))?;
+        Ok((run, console))
+    }
+
+    /// Forgets the container that ended, so that the next one can be created.
+    pub(crate) fn forget(&self) {
+        fs::remove_dir_all(self.dir.join("runtime")).ok();
+    }
+
+    fn builder(&self, launch: Launch) -> Result<ContainerBuilder> {
+        let state = self.dir.join("runtime");
+        fs::create_dir_all(&state).context(|| format!("create {}", state.display()))?;
+        let builder =
+            ContainerBuilder::new(NAME.to_owned(), SyscallType::default()).with_executor(launch);
+        builder
+            .with_root_path(state)
+            .map_err(|error| Fault::runtime("use the runtime's folder", error))
+    }
+
+    fn launch(&self, command: Vec<String>, failure: PipeWriter) -> Launch {
+        Launch {
+            command,
+            environment: self.spec.environment.clone(),
+            filter: Arc::clone(&self.filter),
+            doors: Arc::clone(&self.doors),
+            failure: Arc::new(failure.into()),
+        }
+    }
+
+    fn let_run(
+        &self,
+        runtime: &mut Runtime,
+        record: impl FnOnce(Pid) -> Result<()>,
+    ) -> Result<Run> {
+        let pid = runtime
+            .pid()
+            .ok_or_else(|| Fault::runtime("create the container", "it has no first process"))?;
+        let run = Run::of(pid.as_raw(), None)?;
+        record(run.pid)
+            .and_then(|()| {
+                runtime
+                    .start()
+                    .map_err(|error| Fault::runtime("start the container", error))
+            })
+            .inspect_err(|_| {
+                rustix::process::pidfd_send_signal(&run.handle, rustix::process::Signal::KILL).ok();
+                reap(run.pid);
+            })?;
+        Ok(run)
+    }
+}
+
+impl Run {
+    pub(crate) fn of(pid: i32, output: Option<Output>) -> Result<Self> {
+        let pid = Pid::from_raw(pid)
+            .ok_or_else(|| Fault::runtime("find the process", format!("its id is {pid}")))?;
+        let handle =
+            pidfd_open(pid, PidfdFlags::NONBLOCK).context(|| format!("refer to process {pid}"))?;
+        Ok(Self {
+            pid,
+            handle,
+            output,
+        })
+    }
+}
+
+/// Waits for the word of [`Launch`]: silence is a successful execution.
+async fn heed(failure: PipeReader) -> Result<()> {
+    let silent_for_long = |_| Fault::runtime("start the command", "it was not executed in time");
+    let mut pipe = receiver(failure)?;
+    let mut reason = String::new();
+    let read = tokio::io::AsyncReadExt::read_to_string(&mut pipe, &mut reason);
+    let read = tokio::time::timeout(PATIENCE, read)
+        .await
+        .map_err(silent_for_long)?;
+    read.context(|| "learn whether the command was executed".to_owned())?;
+    if reason.is_empty() {
+        Ok(())
+    } else {
+        Err(Fault::Command(reason))
+    }
+}
+
+/// Collects a child that is about to end, so that no zombie stays.
+fn reap(pid: Pid) {
+    rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()).ok();
+}
+
+pub(super) fn pipe() -> Result<(PipeReader, PipeWriter)> {
+    io::pipe().context(|| "create a pipe".to_owned())
+}
+
+pub(super) fn receiver(reader: PipeReader) -> Result<pipe::Receiver> {
+    pipe::Receiver::from_owned_fd(reader.into()).context(|| "watch a pipe".to_owned())
+}
+
+pub(super) fn null() -> Result<OwnedFd> {
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null");
+    Ok(file.context(|| "open /dev/null".to_owned())?.into())
+}
+
+/// The description of a further process, on disk for as long as it takes to start it. It holds no environment.
+struct Description(PathBuf);
+
+impl Description {
+    fn write(dir: &Path, process: &Process) -> Result<Self> {
+        let path = dir.join("exec.json");
+        let text = serde_json::to_vec(process)
+            .map_err(|error| Fault::runtime("describe the command", error))?;
+        fs::write(&path, text).context(|| format!("write {}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Description {
+    fn drop(&mut self) {
+        fs::remove_file(&self.0).ok();
+    }
+}
+
+/// Where the runtime hands over the terminal that it made inside the sandbox.
+struct ConsoleSocket {
+    path: PathBuf,
+    listener: UnixListener,
+}
+
+impl ConsoleSocket {
+    fn bind(dir: &Path) -> Result<Self> {
+        let path = dir.join("console.sock");
+        fs::remove_file(&path).ok();
+        let listener =
+            UnixListener::bind(&path).context(|| format!("listen at {}", path.display()))?;
+        Ok(Self { path, listener })
+    }
+
+    /// The runtime has connected and sent already: this never waits.
+    fn receive(&self) -> Result<OwnedFd> {
+        let nothing = || Fault::runtime("take the terminal over", "the runtime sent none");
+        self.listener
+            .set_nonblocking(true)
+            .context(|| "take the terminal over".to_owned())?;
+        let (stream, _) = self
+            .listener
+            .accept()
+            .context(|| "take the terminal over".to_owned())?;
+        let (_, mut files) = crate::shim::passing::receive(stream.as_fd(), &mut [0; 64])
+            .context(|| "take the terminal over".to_owned())?;
+        files.pop().ok_or_else(nothing)
+    }
+}
+
+impl Drop for ConsoleSocket {
+    fn drop(&mut self) {
+        fs::remove_file(&self.path).ok();
+    }
+}
