@@ -1,5 +1,6 @@
 use std::{
     collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -10,15 +11,21 @@ use std::{
 use async_trait::async_trait;
 use tappaas_core::{
     Clock, Digest, Name,
-    backend::{Endpoint, Image, Scheduler, Template, Volume, VolumeId, Volumes as _},
-    memory::{self, Behaviour, End, Network},
+    backend::{
+        Endpoint, Image, IngressProvider, Scheduler, Template, Volume, VolumeId, Volumes as _,
+    },
+    memory::{self, Answer, Behaviour, End, Handler, Network},
     model::{Command, Probes, Resources, RestartPolicy, Stop, User},
     placement::Constraints,
 };
 
 use crate::{
     Program,
-    conformance::{Failure, scheduler::SchedulerFixture},
+    conformance::{
+        Failure,
+        ingress::{Gate, IngressFixture, Reply, Server},
+        scheduler::SchedulerFixture,
+    },
 };
 
 /// The fixture of core's in-memory backends: a small world of its own, on one network.
@@ -27,6 +34,7 @@ pub struct Memory {
     network: Network,
     volumes: memory::Volumes,
     scheduler: Arc<memory::Scheduler>,
+    ingress: Arc<memory::Ingress>,
     counter: AtomicU32,
 }
 
@@ -36,12 +44,23 @@ impl Memory {
         let (network, volumes) = (Network::new(), memory::Volumes::new());
         let clock: Arc<dyn Clock> = Arc::new(memory::Clock::new());
         let scheduler = memory::Scheduler::new(Arc::clone(&clock), &network, &volumes);
+        let ingress = memory::Ingress::new(clock, &network);
         Self {
             scheduler: Arc::new(scheduler),
+            ingress: Arc::new(ingress),
             network,
             volumes,
             counter: AtomicU32::new(0),
         }
+    }
+}
+
+impl Memory {
+    /// An address that nobody used before.
+    fn address(&self, block: u8) -> SocketAddr {
+        let number = self.counter.fetch_add(1, Ordering::Relaxed);
+        let ip = Ipv4Addr::new(10, block, 0, 0).to_bits() + number;
+        SocketAddr::new(Ipv4Addr::from_bits(ip).into(), 80)
     }
 }
 
@@ -104,6 +123,54 @@ impl SchedulerFixture for Memory {
         };
         self.volumes.apply(&volume).await.ok()?;
         Some(id)
+    }
+}
+
+#[async_trait]
+impl IngressFixture for Memory {
+    fn ingress(&self) -> Arc<dyn IngressProvider> {
+        Arc::clone(&self.ingress) as _
+    }
+
+    async fn serve(&self, name: &str, gate: &Gate) -> Result<Server, Failure> {
+        let address = self.address(192);
+        let (name, gate) = (name.to_owned(), gate.clone());
+        let handler: Handler = Arc::new(move |path| {
+            let (name, gate) = (name.clone(), gate.clone());
+            Box::pin(async move {
+                if path.starts_with("/held") {
+                    gate.pass().await;
+                }
+                Answer::ok(format!("{name} {path}"))
+            })
+        });
+        let listening = self.network.listen(address, handler)?;
+        Ok(Server {
+            endpoint: Endpoint::Address(address),
+            running: Box::new(listening),
+        })
+    }
+
+    async fn request(&self, host: &str, path: &str) -> Result<Reply, Failure> {
+        Ok(reply(self.ingress.request(host, path).await))
+    }
+
+    async fn request_inside(&self, address: SocketAddr, path: &str) -> Result<Reply, Failure> {
+        let answer = self.network.request(address, path).await;
+        Ok(reply(answer.map_err(|why| format!("{address}: {why:?}"))?))
+    }
+
+    async fn inner_address(&self) -> Result<SocketAddr, Failure> {
+        Ok(self.address(193))
+    }
+}
+
+fn reply(answer: Answer) -> Reply {
+    let redirect = (300..400).contains(&answer.status);
+    Reply {
+        status: answer.status,
+        location: redirect.then(|| answer.body.clone()),
+        body: answer.body,
     }
 }
 

@@ -1,7 +1,7 @@
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use futures::stream::{self, BoxStream, StreamExt as _};
 
 use super::{
-    network::{Answer, Failure, Network},
+    network::{Answer, Failure, Handler, Listening, Network},
     table::{Door, Step, Table},
 };
 use crate::{
@@ -22,9 +22,12 @@ use crate::{
 /// How often signals are given.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// An ingress that requests reach by [`Ingress::request`] instead of a socket.
+/// An ingress that requests from outside reach by [`Ingress::request`] instead of a socket, and those from inside on its [`Network`].
 #[derive(Debug)]
-pub struct Ingress {
+pub struct Ingress(Arc<Edge>);
+
+#[derive(Debug)]
+struct Edge {
     clock: Arc<dyn Clock>,
     network: Network,
     table: Arc<Table>,
@@ -33,21 +36,39 @@ pub struct Ingress {
 impl Ingress {
     /// Creates an ingress in front of a network.
     pub fn new(clock: Arc<dyn Clock>, network: &Network) -> Self {
-        Self {
+        Self(Arc::new(Edge {
             clock,
             network: network.clone(),
             table: Arc::default(),
-        }
+        }))
     }
 
     /// Sends a request from outside and waits for its answer. Status 502: the instance that had it did not answer it.
     pub async fn request(&self, host: &str, path: &str) -> Answer {
-        self.serve(Door::Outside { host }, path).await
+        let host = host.to_ascii_lowercase();
+        self.0.serve(Door::Outside { host: &host }, path).await
     }
 
     /// Sends a request from inside, to the address that a route with [`Frontend::Inner`](crate::backend::Frontend::Inner) listens on.
     pub async fn request_inside(&self, listen: SocketAddr, path: &str) -> Answer {
-        self.serve(Door::Inside { listen }, path).await
+        self.0.serve(Door::Inside { listen }, path).await
+    }
+}
+
+impl Edge {
+    /// Listens for requests from inside.
+    fn listen(self: &Arc<Self>, address: SocketAddr) -> Result<Listening> {
+        let edge = Arc::downgrade(self);
+        let handler: Handler = Arc::new(move |path| {
+            let edge = Weak::clone(&edge);
+            Box::pin(async move {
+                match edge.upgrade() {
+                    Some(edge) => edge.serve(Door::Inside { listen: address }, &path).await,
+                    None => Answer::new(502, "the ingress is gone"),
+                }
+            })
+        });
+        self.network.listen(address, handler)
     }
 
     async fn serve(&self, door: Door<'_>, path: &str) -> Answer {
@@ -104,28 +125,29 @@ impl IngressProvider for Ingress {
                 )));
             }
         }
-        self.table.apply(route)
+        let edge = &self.0;
+        edge.table.apply(route, |address| edge.listen(address))
     }
 
     async fn observe(&self, id: &RouteId) -> Result<Option<RouteStatus>> {
-        Ok(self.table.observe(id))
+        Ok(self.0.table.observe(id))
     }
 
     async fn list(&self) -> Result<Vec<RouteId>> {
-        Ok(self.table.list())
+        Ok(self.0.table.list())
     }
 
     async fn remove(&self, id: &RouteId) -> Result<()> {
-        self.table.remove(id);
+        self.0.table.remove(id);
         Ok(())
     }
 
     async fn watch(&self) -> Result<BoxStream<'static, Signal>> {
         let mut last = BTreeMap::new();
-        self.table.signals(&mut last, WINDOW);
+        self.0.table.signals(&mut last, WINDOW);
         let state = (
-            Arc::clone(&self.clock),
-            Arc::downgrade(&self.table),
+            Arc::clone(&self.0.clock),
+            Arc::downgrade(&self.0.table),
             last,
             VecDeque::new(),
         );

@@ -81,6 +81,7 @@ impl Network {
             network: self.clone(),
             address,
             closed,
+            finished: false,
         })
     }
 
@@ -119,6 +120,7 @@ pub struct Listening {
     network: Network,
     address: SocketAddr,
     closed: CancellationToken,
+    finished: bool,
 }
 
 impl Listening {
@@ -126,11 +128,19 @@ impl Listening {
     pub fn address(&self) -> SocketAddr {
         self.address
     }
+
+    /// Takes nothing new from now on; what is in flight goes on to its end.
+    pub fn finish(mut self) {
+        lock(&self.network.0).remove(&self.address);
+        self.finished = true;
+    }
 }
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        lock(&self.network.0).remove(&self.address);
-        self.closed.cancel();
+        if !self.finished {
+            lock(&self.network.0).remove(&self.address);
+            self.closed.cancel();
+        }
     }
 }

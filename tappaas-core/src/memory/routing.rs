@@ -44,10 +44,11 @@ pub(super) fn collide(one: &Frontend, other: &Frontend) -> bool {
 }
 
 /// The path that is forwarded when the prefix is taken off.
-pub(super) fn strip<'a>(prefix: &str, path: &'a str) -> &'a str {
-    match path.strip_prefix(prefix.trim_end_matches('/')) {
-        Some("") | None => "/",
-        Some(rest) => rest,
+pub(super) fn strip(prefix: &str, path: &str) -> String {
+    let rest = path.strip_prefix(prefix.trim_end_matches('/'));
+    match rest.unwrap_or(path) {
+        rest if rest.starts_with('/') => rest.to_owned(),
+        rest => format!("/{rest}"),
     }
 }
 

@@ -7,7 +7,11 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{lock::lock, network::Answer, routing};
+use super::{
+    lock::lock,
+    network::{Answer, Listening},
+    routing,
+};
 use crate::{
     Error, Result,
     backend::{Action, Draining, Endpoint, Frontend, Route, RouteId, RouteStatus, Signal},
@@ -33,6 +37,8 @@ struct State {
 #[derive(Debug)]
 struct Kept {
     route: Route,
+    /// Where requests from inside come in.
+    listening: Option<Listening>,
     /// What each target is owed.
     credits: Vec<i64>,
     turn: usize,
@@ -91,7 +97,12 @@ impl Drop for Counted {
 }
 
 impl Table {
-    pub(super) fn apply(&self, route: &Route) -> Result<()> {
+    /// Takes a route. `listen` is called where the route has to listen for requests from inside.
+    pub(super) fn apply(
+        &self,
+        route: &Route,
+        listen: impl FnOnce(SocketAddr) -> Result<Listening>,
+    ) -> Result<()> {
         let mut state = lock(&self.state);
         let taken = state.routes.values().any(|kept| {
             kept.route.id != route.id && routing::collide(&kept.route.frontend, &route.frontend)
@@ -102,12 +113,30 @@ impl Table {
                 route.id
             )));
         }
+        let last = state.routes.get(&route.id);
+        if let Some(last) = last
+            && !route.supersedes(&last.route)?
+        {
+            return Ok(());
+        }
+        let same_frontend = last.is_some_and(|last| last.route.frontend == route.frontend);
+        let listening = match route.frontend {
+            Frontend::Inner { listen: address } if !same_frontend => Some(listen(address)?),
+            Frontend::Inner { .. } | Frontend::Http { .. } => None,
+        };
         match state.routes.get_mut(&route.id) {
-            Some(kept) if !route.supersedes(&kept.route)? => return Ok(()),
-            Some(kept) => kept.route = route.clone(),
+            Some(kept) => {
+                kept.route = route.clone();
+                if !same_frontend
+                    && let Some(old) = std::mem::replace(&mut kept.listening, listening)
+                {
+                    old.finish();
+                }
+            }
             None => {
                 let kept = Kept {
                     route: route.clone(),
+                    listening,
                     credits: Vec::new(),
                     turn: 0,
                     traffic: Traffic::default(),
@@ -120,7 +149,10 @@ impl Table {
     }
 
     pub(super) fn remove(&self, id: &RouteId) {
-        lock(&self.state).routes.remove(id);
+        let kept = lock(&self.state).routes.remove(id);
+        if let Some(listening) = kept.and_then(|kept| kept.listening) {
+            listening.finish();
+        }
         self.changed.send_modify(|changes| *changes += 1);
     }
 
@@ -295,7 +327,7 @@ impl Kept {
             _ => None,
         });
         match untried {
-            Some(address) => Step::Send(address, if strip_prefix { rest } else { path }.to_owned()),
+            Some(address) => Step::Send(address, if strip_prefix { rest } else { path.to_owned() }),
             None => Step::Answer(Answer::new(502, "no instance takes connections")),
         }
     }

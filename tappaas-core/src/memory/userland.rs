@@ -1,9 +1,9 @@
-use std::{path::Path, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::workloads::Workloads;
+use super::{network::Failure, workloads::Workloads};
 use crate::{
     backend::{ExecOutput, InstanceId, Mount, Template, WorkloadId},
     model::User,
@@ -38,7 +38,7 @@ impl Streams {
 }
 
 impl Inside {
-    /// Runs a command to its end. The commands are `cat [PATH]`, `echo`, `env`, `false`, `id -u`, `rm PATH`, `sleep SECONDS`,
+    /// Runs a command to its end. The commands are `cat [PATH]`, `echo`, `env`, `fetch HOST PORT`, `false`, `id -u`, `rm PATH`, `sleep SECONDS`,
     /// `tee PATH`, `true`, and `/bin/sh -c` with one of them.
     pub(super) async fn run(&self, command: &[String], streams: Streams) {
         let words: Vec<&str> = match command {
@@ -75,6 +75,10 @@ impl Inside {
                 User::Unprivileged => streams.print("1000\n").await,
                 User::Root => streams.print("0\n").await,
             },
+            ["fetch", host, port] => match self.fetch(host, port).await {
+                Ok(body) => streams.print(body).await,
+                Err(why) => streams.complain(format!("{host}:{port}: {why}\n"), 1).await,
+            },
             ["false"] => 1,
             ["true"] => 0,
             ["rm", path] => self.write(path, None, streams).await,
@@ -97,6 +101,20 @@ impl Inside {
                 streams.complain(message, 127).await
             }
             [] => streams.complain("no command\n".to_owned(), 127).await,
+        }
+    }
+
+    /// Sends a request to a peer: no other address is reached from inside.
+    async fn fetch(&self, host: &str, port: &str) -> Result<String, &'static str> {
+        let address = format!("{host}:{port}").parse();
+        let address: SocketAddr = address.map_err(|_| "no such host")?;
+        if !self.world.reaches(self, address) {
+            return Err("no route to host");
+        }
+        match self.world.network.request(address, "/").await {
+            Ok(answer) => Ok(answer.body),
+            Err(Failure::Refused) => Err("connection refused"),
+            Err(Failure::Reset) => Err("connection reset"),
         }
     }
 

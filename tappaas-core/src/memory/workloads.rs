@@ -188,12 +188,23 @@ impl Workloads {
             state.peers.push((from.clone(), peer.clone()));
             state.peers.len() - 1
         });
-        let ip = Ipv4Addr::from_bits(Ipv4Addr::new(10, 128, 0, 1).to_bits() + index as u32);
+        let address = peer_address(index);
         PeerAddress {
-            host: ip.to_string(),
-            port: PEER_PORT,
-            listen: Some(SocketAddr::new(ip.into(), PEER_PORT)),
+            host: address.ip().to_string(),
+            port: address.port(),
+            listen: Some(address),
         }
+    }
+
+    /// Says whether an instance reaches an address: that of a peer that its template names.
+    pub(super) fn reaches(&self, inside: &Inside, address: SocketAddr) -> bool {
+        let state = lock(&self.state);
+        let mut peers = state.peers.iter().enumerate();
+        peers.any(|(index, (from, peer))| {
+            peer_address(index) == address
+                && *from == inside.workload.application
+                && inside.template.peers.contains(peer)
+        })
     }
 
     /// Changes what an instance's status says, and tells watchers if that is news.
@@ -368,6 +379,12 @@ impl Workloads {
             state.lives.spawn(life.live());
         }
     }
+}
+
+/// Where the peer with this index is reached.
+fn peer_address(index: usize) -> SocketAddr {
+    let first = Ipv4Addr::new(10, 128, 0, 1).to_bits();
+    SocketAddr::new(Ipv4Addr::from_bits(first + index as u32).into(), PEER_PORT)
 }
 
 impl State {

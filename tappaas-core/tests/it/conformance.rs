@@ -1,5 +1,11 @@
 //! The in-memory backends keep the contracts that they are the reference of.
 
+mod ingress {
+    use tappaas_testkit::Memory;
+
+    tappaas_testkit::ingress_conformance!(#[tokio::test(start_paused = true)] Memory::new());
+}
+
 mod scheduler {
     use tappaas_testkit::Memory;
 

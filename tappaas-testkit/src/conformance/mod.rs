@@ -1,12 +1,16 @@
 //! The contracts of the backend traits as code: one function for each sentence, and a macro that runs them all.
 
 mod macros;
+mod names;
 mod verdict;
 mod waiting;
 
 pub mod durable;
+pub mod ingress;
 pub mod scheduler;
 pub mod store;
 
 pub use verdict::{Failure, Verdict};
 pub use waiting::{PATIENCE, pass_over, stays, until};
+
+use names::{application_key, name};

@@ -4,13 +4,10 @@ use tappaas_core::{
     model::{EnvValue, User},
 };
 
-use super::{
-    SchedulerFixture, Stage,
-    stage::{application_key, name},
-};
+use super::{SchedulerFixture, Stage};
 use crate::{
     Program,
-    conformance::{Verdict, macros::ensure, verdict::refused},
+    conformance::{Verdict, application_key, macros::ensure, name, verdict::refused},
 };
 
 /// Each process sees the environment of its template.

@@ -91,6 +91,9 @@ macro_rules! scheduler_conformance {
         }
     };
     ($fixture:expr) => {
-        $crate::scheduler_conformance!(#[tokio::test] $fixture);
+        $crate::scheduler_conformance!(
+            #[tokio::test]
+            $fixture
+        );
     };
 }

@@ -6,7 +6,7 @@ use tappaas_core::backend::{InstanceState, LogRequest, ReleaseSet};
 use super::{SchedulerFixture, Stage};
 use crate::{
     Program,
-    conformance::{Failure, PATIENCE, Verdict, macros::ensure},
+    conformance::{Failure, PATIENCE, Verdict, macros::ensure, name},
 };
 
 /// `logs` returns the lines of all instances, also ended ones, in order of time.
@@ -70,7 +70,7 @@ pub async fn logs_are_chosen_by_process_release_and_tail(
 ) -> Verdict {
     let mut web = Stage::new(fixture);
     let mut worker = Stage::new(fixture);
-    worker.id.process = super::stage::name("worker");
+    worker.id.process = name("worker");
     let template = web.template(Program::Exit(0)).await;
     let set = |release| ReleaseSet {
         release,

@@ -3,18 +3,17 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use tappaas_core::{
-    Name,
     backend::{
         Exec, ExecOutput, ExecRequest, InstanceId, InstanceState, InstanceStatus, LogRequest,
         ReleaseSet, Scheduler, Template, Track, Workload, WorkloadId, WorkloadStatus,
     },
-    model::{ApplicationKey, EnvValue, Port},
+    model::{EnvValue, Port},
 };
 
 use super::SchedulerFixture;
 use crate::{
     Program,
-    conformance::{Failure, Verdict, until},
+    conformance::{Failure, Verdict, application_key, name, until},
 };
 
 /// A workload under test: applies it, generation by generation, and waits for what becomes of it.
@@ -222,21 +221,6 @@ impl<'a> Stage<'a> {
             tail: None,
             follow: false,
         }
-    }
-}
-
-/// A name known to be one.
-pub(crate) fn name(name: &str) -> Name {
-    Name::new(name).expect("suites use valid names")
-}
-
-/// An application in the suites' environment.
-pub(crate) fn application_key(application: &str) -> ApplicationKey {
-    ApplicationKey {
-        tenant: name("conformance"),
-        project: name("default"),
-        environment: name("test"),
-        name: name(application),
     }
 }
 
