@@ -25,6 +25,7 @@ use crate::{
         Failure,
         ingress::{Gate, IngressFixture, Reply, Server},
         scheduler::SchedulerFixture,
+        switch::SwitchFixture,
     },
 };
 
@@ -111,6 +112,10 @@ impl SchedulerFixture for Memory {
         }
     }
 
+    fn fetch(&self, host: &str, port: u16) -> Vec<String> {
+        vec!["fetch".to_owned(), host.to_owned(), port.to_string()]
+    }
+
     async fn volume(&self) -> Option<VolumeId> {
         let number = self.counter.fetch_add(1, Ordering::Relaxed);
         let id = VolumeId {
@@ -162,6 +167,16 @@ impl IngressFixture for Memory {
 
     async fn inner_address(&self) -> Result<SocketAddr, Failure> {
         Ok(self.address(193))
+    }
+}
+
+impl SwitchFixture for Memory {
+    fn scheduling(&self) -> &dyn SchedulerFixture {
+        self
+    }
+
+    fn routing(&self) -> &dyn IngressFixture {
+        self
     }
 }
 

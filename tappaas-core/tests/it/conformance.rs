@@ -11,3 +11,9 @@ mod scheduler {
 
     tappaas_testkit::scheduler_conformance!(#[tokio::test(start_paused = true)] Memory::new());
 }
+
+mod switch {
+    use tappaas_testkit::Memory;
+
+    tappaas_testkit::switch_conformance!(#[tokio::test(start_paused = true)] Memory::new());
+}

@@ -9,6 +9,7 @@ pub mod durable;
 pub mod ingress;
 pub mod scheduler;
 pub mod store;
+pub mod switch;
 
 pub use verdict::{Failure, Verdict};
 pub use waiting::{PATIENCE, pass_over, stays, until};

@@ -19,6 +19,7 @@ pub use forwarding::*;
 pub use matching::*;
 pub use observing::*;
 pub use scene::Scene;
+pub(crate) use scene::{HOST, target};
 
 /// What the suite needs to know of an ingress. One fixture is one ingress without any route.
 #[async_trait]

@@ -21,6 +21,7 @@ pub use health::*;
 pub use inside::*;
 pub use reading::*;
 pub use stage::Stage;
+pub(crate) use stage::with_port;
 
 /// What the suite needs to know of a scheduler. One fixture is one scheduler that nothing runs on yet.
 #[async_trait]
@@ -37,6 +38,9 @@ pub trait SchedulerFixture: fmt::Debug + Send + Sync {
     /// # Errors
     /// There is no answer, or none with status 200.
     async fn get(&self, endpoint: &Endpoint, path: &str) -> Result<String, Failure>;
+
+    /// The command that, run in an instance, sends a GET for `/` to a host and port and writes the body of the answer, or fails.
+    fn fetch(&self, host: &str, port: u16) -> Vec<String>;
 
     /// A new volume that templates can mount; `None` if the scheduler mounts none.
     async fn volume(&self) -> Option<VolumeId>;
