@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 mod blobs;
+#[cfg(feature = "client")]
+pub mod client;
 mod config;
 pub mod embedded;
 mod error;

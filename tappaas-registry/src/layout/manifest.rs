@@ -19,7 +19,8 @@ pub enum MediaType {
 }
 
 impl MediaType {
-    const ALL: [Self; 4] = [
+    /// All of them.
+    pub(crate) const ALL: [Self; 4] = [
         Self::Index,
         Self::Manifest,
         Self::DockerList,

@@ -14,7 +14,7 @@ use crate::{
     world::open,
 };
 
-async fn push(
+pub(crate) async fn push(
     registry: &dyn Registry,
     repository: &Repository,
     content: Content,
@@ -30,7 +30,7 @@ async fn push(
         .await
 }
 
-async fn pull(
+pub(crate) async fn pull(
     registry: &dyn Registry,
     repository: &Repository,
     content: Content,

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "in a test a panic is a finding")]
 
 mod blobs;
+#[cfg(feature = "client")]
+mod client;
 mod collection;
 mod content;
 mod crash;
