@@ -3,7 +3,7 @@
 
 use std::{cell::Cell, fmt, time::Duration};
 
-use futures::future::{join, join_all};
+use futures::future::{try_join, try_join_all};
 use tappaas_core::backend::{Endpoint, Frontend, InstanceStatus, Peer, ReleaseSet, Template};
 
 use super::{
@@ -12,6 +12,7 @@ use super::{
     macros::ensure,
     name, pass_over,
     scheduler::{SchedulerFixture, Stage, with_port},
+    until,
 };
 use crate::Program;
 
@@ -83,6 +84,7 @@ pub async fn no_request_is_lost_while_releases_replace_each_other(
                 0 => ((1, &old), (2, &new), "new /"),
                 _ => ((2, &new), (1, &old), "old /"),
             };
+            load.flows().await?;
             switch.replace(from, to).await?;
             switch.scene.answers("/", answer).await?;
         }
@@ -106,6 +108,7 @@ pub async fn no_request_is_lost_while_instances_come_and_go(
     let load = Load::new(fixture.routing());
     let changing = async {
         for count in [3, 1, 2, 1] {
+            load.flows().await?;
             switch.scale(count, &template).await?;
         }
         Ok(())
@@ -249,13 +252,20 @@ impl<'a> Load<'a> {
             self.over.set(true);
             outcome
         };
-        let lanes = join_all((0..LANES).map(|_| self.lane()));
-        let (outcome, lanes) = join(work, lanes).await;
-        outcome?;
-        lanes.into_iter().collect::<Verdict>()?;
+        let lanes = try_join_all((0..LANES).map(|_| self.lane()));
+        try_join(work, lanes).await?;
         let answered = self.answered.get();
         ensure!(answered > LANES, "the load was none: {answered} requests");
         Ok(())
+    }
+
+    /// Waits until requests have gone to wherever they may go now.
+    async fn flows(&self) -> Verdict {
+        let before = self.answered.get();
+        until("the load flows", async || {
+            Ok((self.answered.get() >= before + 4 * LANES).then_some(()))
+        })
+        .await
     }
 
     async fn lane(&self) -> Verdict {
