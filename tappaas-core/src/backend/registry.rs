@@ -97,8 +97,10 @@ impl FromStr for Repository {
     fn from_str(text: &str) -> Result<Self> {
         let repository = Self(text.to_owned());
         let host = |host: &str| {
-            host.bytes()
-                .all(|c| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-' | b':' | b'[' | b']'))
+            let word =
+                |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-' | b':' | b'[' | b']');
+            let begins = host.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[');
+            begins && !host.contains("..") && host.bytes().all(word)
         };
         let good = text.len() <= Self::LENGTH_MAX
             && repository.registry().is_none_or(host)

@@ -6,8 +6,7 @@ use tappaas_core::{
     Digest, Error, Name, Result, Scope,
     backend::{
         BuildId, BuildOutcome, BuildRequest, Builder, BuilderCapabilities, Content, Image, LogLine,
-        Reference, Registry, Repository, Scheduler as _, SecretPath, Tag, Track, WorkloadId,
-        WorkloadStatus,
+        Reference, Registry, Repository, Scheduler as _, Tag, Track, WorkloadId, WorkloadStatus,
     },
     controller::Settings,
     memory::{self, Behaviour, Network},
