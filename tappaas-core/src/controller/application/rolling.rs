@@ -235,7 +235,10 @@ impl<'a> Frame<'a> {
             .status
             .is_some_and(|status| status.instances.is_empty())
             && counts.is_empty();
-        if goal.is_none() && nothing_left {
+        // What the newest release wrote stays readable, above all if it was refused.
+        let newest = snapshot.releases.last();
+        let told = newest.is_some_and(|newest| template::processes(newest).contains_key(name));
+        if goal.is_none() && nothing_left && !told {
             return Some(Step::RemoveWorkload(id));
         }
         if counts == before || (self.status.is_none() && counts.is_empty()) {

@@ -1,7 +1,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
+use futures::StreamExt as _;
 use tappaas_core::{
     ErrorKind,
+    backend::{LogRequest, Scheduler as _},
     memory::{Behaviour, End},
     model::{ApplicationContent, Command, OperationState, Phase, Process, ReleasePhase, RouteSpec},
     platform::Deployment,
@@ -92,6 +94,41 @@ async fn a_release_that_is_killed_is_refused() {
         ..Behaviour::never_listening()
     };
     refuses("bad", killed, "was killed by signal 11").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_refused_first_release_wrote_stays_readable() {
+    let world = World::new().await;
+    let loud = Behaviour {
+        output: vec!["cannot find the database".to_owned()],
+        ..Behaviour::exiting(1)
+    };
+    world.behave("v1", loud);
+    let operation = world.deployed("web", content("v1"), 1).await;
+    assert_eq!(operation.status.state, OperationState::Failed);
+    let application = world.settled("web").await;
+    assert_eq!(
+        (application.status.current, world.counts("web").await.len()),
+        (None, 0)
+    );
+    let request = LogRequest {
+        application: key("web"),
+        process: None,
+        release: Some(1),
+        since: None,
+        tail: None,
+        follow: false,
+    };
+    let lines = world.scheduler.logs(&request).await.unwrap();
+    let lines: Vec<_> = lines.map(|line| line.unwrap().text).collect().await;
+    assert!(
+        lines.contains(&"cannot find the database".to_owned()),
+        "{lines:?}"
+    );
+    assert_eq!(
+        world.ingress.request("web.localhost", "/").await.status,
+        404
+    );
 }
 
 #[tokio::test(start_paused = true)]
