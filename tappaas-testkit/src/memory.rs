@@ -10,12 +10,13 @@ use std::{
 
 use async_trait::async_trait;
 use tappaas_core::{
-    Clock, Digest, Name,
+    Clock, Digest, ErrorKind, Name,
     backend::{
-        Endpoint, Image, IngressProvider, Scheduler, Template, Volume, VolumeId, Volumes as _,
+        Builder, Endpoint, Image, IngressProvider, Registry, Repository, Scheduler, Template,
+        Volume, VolumeId, Volumes,
     },
-    memory::{self, Answer, Behaviour, End, Handler, Network},
-    model::{Command, Probes, Resources, RestartPolicy, Stop, User},
+    memory::{self, Answer, Behaviour, End, Handler, Network, Recipe},
+    model::{BuildSpec, Command, Probes, Resources, RestartPolicy, Source, Stop, User},
     placement::Constraints,
 };
 
@@ -23,9 +24,12 @@ use crate::{
     Program,
     conformance::{
         Failure,
+        builder::{BuilderFixture, Course, Project},
         ingress::{Gate, IngressFixture, Reply, Server},
+        registry::RegistryFixture,
         scheduler::SchedulerFixture,
         switch::SwitchFixture,
+        volumes::VolumesFixture,
     },
 };
 
@@ -36,6 +40,8 @@ pub struct Memory {
     volumes: memory::Volumes,
     scheduler: Arc<memory::Scheduler>,
     ingress: Arc<memory::Ingress>,
+    registry: memory::Registry,
+    builder: Arc<memory::Builder>,
     counter: AtomicU32,
 }
 
@@ -45,10 +51,14 @@ impl Memory {
         let (network, volumes) = (Network::new(), memory::Volumes::new());
         let clock: Arc<dyn Clock> = Arc::new(memory::Clock::new());
         let scheduler = memory::Scheduler::new(Arc::clone(&clock), &network, &volumes);
-        let ingress = memory::Ingress::new(clock, &network);
+        let ingress = memory::Ingress::new(Arc::clone(&clock), &network);
+        let registry = memory::Registry::new();
+        let builder = memory::Builder::new(clock, Arc::new(registry.clone()));
         Self {
             scheduler: Arc::new(scheduler),
             ingress: Arc::new(ingress),
+            registry,
+            builder: Arc::new(builder),
             network,
             volumes,
             counter: AtomicU32::new(0),
@@ -167,6 +177,56 @@ impl IngressFixture for Memory {
 
     async fn inner_address(&self) -> Result<SocketAddr, Failure> {
         Ok(self.address(193))
+    }
+}
+
+impl VolumesFixture for Memory {
+    fn volumes(&self) -> Arc<dyn Volumes> {
+        Arc::new(self.volumes.clone())
+    }
+
+    fn scheduling(&self) -> &dyn SchedulerFixture {
+        self
+    }
+}
+
+impl RegistryFixture for Memory {
+    fn registry(&self) -> Arc<dyn Registry> {
+        Arc::new(self.registry.clone())
+    }
+
+    fn repository(&self, name: &str) -> Repository {
+        name.parse().expect("suites use valid repositories")
+    }
+}
+
+#[async_trait]
+impl BuilderFixture for Memory {
+    fn builder(&self) -> Arc<dyn Builder> {
+        Arc::clone(&self.builder) as _
+    }
+
+    fn registry(&self) -> Arc<dyn Registry> {
+        Arc::new(self.registry.clone())
+    }
+
+    async fn source(&self, project: &Project) -> Result<Option<(Source, BuildSpec)>, Failure> {
+        let source = Source::Git {
+            url: "https://example.com/project".to_owned(),
+            reference: "main".to_owned(),
+            commit: project.name.clone(),
+        };
+        let mut recipe = Recipe {
+            output: vec![format!("building {}", project.name)],
+            ..Recipe::default()
+        };
+        match project.course {
+            Course::Good(takes) => recipe.takes = takes,
+            Course::Broken => recipe.fails = Some((ErrorKind::Invalid, "it is broken".to_owned())),
+            Course::Greedy => recipe.fails = Some((ErrorKind::Exhausted, "memory".to_owned())),
+        }
+        self.builder.set_recipe(source.clone(), recipe);
+        Ok(Some((source, BuildSpec::default())))
     }
 }
 

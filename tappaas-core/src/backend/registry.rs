@@ -14,11 +14,14 @@ use crate::{Digest, Error, Result};
 /// - What `push` took, `pull` gives back, byte for byte.
 /// - `push` counts only once every byte is durable and hashes to the expected digest; other content is `Invalid` and leaves nothing.
 /// - `push` of content that is there already succeeds.
-/// - A manifest is refused with `Invalid` unless everything it names is in the repository, and if its media type is not what it says.
+/// - A manifest is refused with `Invalid` unless everything it names is in the repository, and if it contradicts itself: its media
+///   type and its fields must agree, so that no two readers take it for different things.
+/// - A manifest above 4 MiB, and a blob above what the registry takes, is `Exhausted`.
 /// - `pull` verifies every byte before the stream ends without an error.
 /// - `pull` of unknown content is `NotFound`.
 /// - Content of one repository is not visible in another.
-/// - `tag` points a tag at a manifest that is there; `resolve` then returns its digest; tagging again moves the tag at once.
+/// - `tag` points a tag at a manifest that is there, of any other it is `NotFound`; `resolve` then returns its digest; tagging again moves
+///   the tag at once.
 /// - `resolve` of an unknown tag or digest returns `None`.
 /// - `list` returns the tags of a repository in order; of an unknown repository none.
 /// - `delete` of a tag leaves the manifest; of a digest removes the manifest and every tag that points at it; of the unknown succeeds.

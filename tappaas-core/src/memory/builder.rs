@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{lock::lock, registry::Manifest};
 use crate::{
-    Clock, Digest, Error, ErrorKind, Name, Result,
+    Clock, Digest, Error, ErrorKind, Name, Result, Timestamp,
     backend::{
         self, BuildId, BuildOutcome, BuildRequest, BuilderCapabilities, Content, Image, LogLine,
         Reference, Registry, Repository,
@@ -247,12 +247,7 @@ impl Site {
             (state.recipe(&request.source), state.key(request))
         };
         for line in &recipe.output {
-            run.write(LogLine {
-                at: self.clock.now(),
-                origin: "build".to_owned(),
-                error: false,
-                text: line.clone(),
-            });
+            run.write(self.clock.now(), line);
         }
         self.clock.sleep(recipe.takes).await;
         if let Some((kind, message)) = recipe.fails {
@@ -270,6 +265,7 @@ impl Site {
             }
             Source::Git { .. } => self.push_image(&key, &request.repository).await?,
         };
+        run.write(self.clock.now(), "done");
         Ok(BuildOutcome {
             image: Image {
                 repository: request.repository.clone(),
@@ -360,7 +356,13 @@ impl State {
 }
 
 impl Run {
-    fn write(&self, line: LogLine) {
+    fn write(&self, at: Timestamp, text: &str) {
+        let line = LogLine {
+            at,
+            origin: "build".to_owned(),
+            error: false,
+            text: text.to_owned(),
+        };
         self.progress
             .send_modify(|progress| progress.lines.push(line));
     }
