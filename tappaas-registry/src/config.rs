@@ -2,6 +2,8 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use crate::layout::MANIFEST_BYTES_MAX;
+
 /// Where the embedded registry keeps its content, and the bounds of everything it accepts.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -57,7 +59,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             blob_bytes_max: 16 << 30,
-            manifest_bytes_max: 4 << 20,
+            manifest_bytes_max: MANIFEST_BYTES_MAX,
             uploads_max: 128,
             upload_idle_seconds: 900,
             body_pause_seconds: 60,

@@ -1,7 +1,7 @@
 //! The platform's own registry, embedded.
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::{
     StreamExt as _, TryStreamExt as _,
     stream::{self, BoxStream},
@@ -11,7 +11,7 @@ use tappaas_core::{
     backend::{Content, Reference, Registry as Backend, Repository, Tag},
 };
 
-use crate::{Error, RepositoryName, Store};
+use crate::{Error, RepositoryName, Store, copy::collect};
 
 /// The registry of a platform on one machine: straight to a [`Store`], with no server in between.
 ///
@@ -45,20 +45,9 @@ impl Registry {
         &self,
         name: &RepositoryName,
         digest: &Digest,
-        mut bytes: BoxStream<'static, Result<Bytes>>,
+        bytes: BoxStream<'static, Result<Bytes>>,
     ) -> Result<()> {
-        let limit = self.store.limits().manifest_bytes_max;
-        let mut content = BytesMut::new();
-        while let Some(chunk) = bytes.try_next().await? {
-            if (content.len() + chunk.len()) as u64 > limit {
-                return Err(Error::TooLarge {
-                    what: "manifest",
-                    limit,
-                }
-                .into());
-            }
-            content.extend_from_slice(&chunk);
-        }
+        let content = collect(bytes, self.store.limits().manifest_bytes_max).await?;
         let actual = Digest::of(&content);
         if actual != *digest {
             let expected = digest.clone();

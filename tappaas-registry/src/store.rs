@@ -54,7 +54,7 @@ impl Store {
     /// Begins to receive a blob.
     pub fn writer(&self) -> Writer {
         Writer::new(
-            self.repositories.blobs().disk().clone(),
+            self.repositories.blobs().disk().staging().clone(),
             self.limits.blob_bytes_max,
         )
     }

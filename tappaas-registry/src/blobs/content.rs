@@ -103,7 +103,8 @@ impl Blobs {
     ///
     /// Content that is there already is replaced by itself: that costs a sync, and mends what a disk has damaged.
     pub(crate) fn publish(&self, content: Hashed) -> Result<()> {
-        content.staged.publish(&self.path(&content.digest))
+        let path = self.path(&content.digest);
+        content.publish(&path)
     }
 
     /// Stores a small blob.

@@ -4,7 +4,7 @@ use std::{
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -22,7 +22,7 @@ const STAGING: &str = "uploads";
 #[derive(Debug)]
 pub(crate) struct Disk {
     root: PathBuf,
-    staged: AtomicU64,
+    staging: Arc<Staging>,
     /// Held while a directory is looked for and made, so that whoever finds one knows that its name is durable.
     directories: Mutex<()>,
     _lock: File,
@@ -38,7 +38,7 @@ impl Disk {
             .map_err(|error| Error::io("create", root, error))?;
         let disk = Self {
             root: root.to_owned(),
-            staged: AtomicU64::new(0),
+            staging: Arc::new(Staging::new(root.join(STAGING))),
             directories: Mutex::new(()),
             _lock: lock(root)?,
         };
@@ -51,23 +51,14 @@ impl Disk {
         &self.root
     }
 
-    /// Opens a new file that is not visible anywhere until it is published.
-    pub(crate) fn stage(&self) -> Result<Staged> {
-        let number = self.staged.fetch_add(1, Ordering::Relaxed);
-        let path = self.root.join(STAGING).join(number.to_string());
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&path)
-            .map_err(|error| Error::io("create", &path, error))?;
-        Ok(Staged { file, path })
+    /// Where files are written before they are visible.
+    pub(crate) fn staging(&self) -> &Arc<Staging> {
+        &self.staging
     }
 
     /// Puts `content` at `target`, replacing what was there, all or nothing.
     pub(crate) fn write(&self, target: &Path, content: &[u8]) -> Result<()> {
-        let mut staged = self.stage()?;
-        staged.append(content)?;
-        staged.publish(target)
+        self.staging.write(target, content)
     }
 
     /// Makes sure that a directory below the root is there, with durable names all the way.
@@ -105,11 +96,8 @@ impl Disk {
 
     /// What a killed predecessor renamed may still be in memory only. It is visible now, so it must stay.
     fn settle(&self) -> Result<()> {
-        let staging = self.root.join(STAGING);
-        self.ensure_directory(&staging)?;
-        for entry in entries(&staging)? {
-            remove(&staging.join(entry))?;
-        }
+        self.ensure_directory(&self.root.join(STAGING))?;
+        self.staging.clear()?;
         let directory =
             File::open(&self.root).map_err(|error| Error::io("open", &self.root, error))?;
         nix::unistd::syncfs(&directory).map_err(|errno| Error::io("sync", &self.root, errno.into()))
@@ -142,6 +130,50 @@ impl Disk {
             found,
             known: FORMAT,
         }
+    }
+}
+
+/// A directory in which files become whole before they are renamed to where they are seen, in the same file system.
+#[derive(Debug)]
+pub(crate) struct Staging {
+    directory: PathBuf,
+    next: AtomicU64,
+}
+
+impl Staging {
+    /// Takes a directory that nobody else writes to.
+    pub(crate) fn new(directory: PathBuf) -> Self {
+        Self {
+            directory,
+            next: AtomicU64::new(0),
+        }
+    }
+
+    /// Removes what an earlier process left.
+    pub(crate) fn clear(&self) -> Result<()> {
+        for entry in entries(&self.directory)? {
+            remove(&self.directory.join(entry))?;
+        }
+        Ok(())
+    }
+
+    /// Opens a new file that is not visible anywhere until it is published.
+    pub(crate) fn stage(&self) -> Result<Staged> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let path = self.directory.join(number.to_string());
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .map_err(|error| Error::io("create", &path, error))?;
+        Ok(Staged { file, path })
+    }
+
+    /// Puts `content` at `target`, replacing what was there, all or nothing.
+    pub(crate) fn write(&self, target: &Path, content: &[u8]) -> Result<()> {
+        let mut staged = self.stage()?;
+        staged.append(content)?;
+        staged.publish(target)
     }
 }
 

@@ -13,7 +13,7 @@ pub use reader::Chunks;
 pub use writer::Writer;
 
 pub(crate) use content::Blobs;
-pub(crate) use disk::Disk;
+pub(crate) use disk::{Disk, Staging};
 pub(crate) use pins::{Pins, Sweep};
 pub(crate) use reader::{part, verified};
 pub(crate) use writer::Received;

@@ -1,4 +1,4 @@
-use std::{fmt, mem, sync::Arc};
+use std::{fmt, mem, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 
 use super::{
     blocking,
-    disk::{Disk, Staged},
+    disk::{Staged, Staging},
 };
 use crate::{Error, Result};
 
@@ -28,14 +28,14 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn new(disk: Arc<Disk>, limit: u64) -> Self {
+    pub(crate) fn new(staging: Arc<Staging>, limit: u64) -> Self {
         Self {
             limit,
             len: 0,
             gathered: Vec::new(),
             gathered_bytes: 0,
             flow: Flow::Idle(Sink {
-                disk,
+                staging,
                 staged: None,
                 hash: Sha256::new(),
             }),
@@ -132,7 +132,7 @@ enum Flow {
 
 /// The staged file, made with the first batch, and the hash of what is in it.
 struct Sink {
-    disk: Arc<Disk>,
+    staging: Arc<Staging>,
     staged: Option<Staged>,
     hash: Sha256,
 }
@@ -141,7 +141,7 @@ impl Sink {
     fn append(mut self, batch: &[Bytes]) -> Result<Self> {
         let mut staged = match self.staged.take() {
             Some(staged) => staged,
-            None => self.disk.stage()?,
+            None => self.staging.stage()?,
         };
         for chunk in batch {
             self.hash.update(chunk);
@@ -164,7 +164,7 @@ impl Received {
         let mut sink = self.sink.append(&self.rest)?;
         let staged = match sink.staged.take() {
             Some(staged) => staged,
-            None => sink.disk.stage()?,
+            None => sink.staging.stage()?,
         };
         let actual = Digest::from_sha256(sink.hash.finalize().into());
         match expected {
@@ -182,6 +182,13 @@ impl Received {
 
 /// Content that is staged and whose digest is known.
 pub(crate) struct Hashed {
-    pub(super) staged: Staged,
+    staged: Staged,
     pub(crate) digest: Digest,
+}
+
+impl Hashed {
+    /// Makes the content visible at `target`, whole and durable.
+    pub(crate) fn publish(self, target: &Path) -> Result<()> {
+        self.staged.publish(target)
+    }
 }

@@ -19,11 +19,12 @@ use super::{
     failure::failed,
     remote::{Place, Remote, whole},
 };
-use crate::layout::{MediaType, parse_manifest};
+use crate::{
+    copy::collect,
+    layout::{MANIFEST_BYTES_MAX, MediaType, parse_manifest},
+};
 
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
-/// The largest manifest that every registry takes.
-const MANIFEST_BYTES_MAX: usize = 4 << 20;
 /// How much of a blob is sent in one request. Each costs a round trip, and is in memory meanwhile.
 const CHUNK_BYTES: usize = 4 << 20;
 const PAGE: usize = 1000;
@@ -77,16 +78,7 @@ impl Registry {
         digest: &Digest,
         bytes: BoxStream<'static, Result<Bytes>>,
     ) -> Result<()> {
-        let mut content = BytesMut::new();
-        let mut chunks = verifying(bytes, digest.clone());
-        while let Some(chunk) = chunks.try_next().await? {
-            if content.len() + chunk.len() > MANIFEST_BYTES_MAX {
-                return Err(Error::invalid(format!(
-                    "manifest is larger than the limit of {MANIFEST_BYTES_MAX} bytes"
-                )));
-            }
-            content.extend_from_slice(&chunk);
-        }
+        let content = collect(verifying(bytes, digest.clone()), MANIFEST_BYTES_MAX).await?;
         let parsed = parse_manifest(&content, None)?;
         // Registries may take a manifest whose content they do not have. Ours is a promise that they do.
         let blobs = parsed.blobs.iter().map(|named| ("blobs", &named.digest));
@@ -103,13 +95,8 @@ impl Registry {
                 return Err(Error::invalid(message));
             }
         }
-        self.put_manifest(
-            place,
-            digest.as_str(),
-            parsed.media_type.as_str(),
-            content.freeze(),
-        )
-        .await
+        self.put_manifest(place, digest.as_str(), parsed.media_type.as_str(), content)
+            .await
     }
 
     async fn put_manifest(

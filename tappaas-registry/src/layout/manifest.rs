@@ -5,6 +5,9 @@ use tappaas_core::Digest;
 
 use crate::{Error, Result};
 
+/// The largest manifest that every registry takes.
+pub(crate) const MANIFEST_BYTES_MAX: u64 = 4 << 20;
+
 /// The kinds of manifest the registry keeps.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum MediaType {

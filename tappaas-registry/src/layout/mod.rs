@@ -21,8 +21,7 @@ pub use manifest::MediaType;
 pub use verify::Fault;
 
 pub(crate) use collect::collect;
-#[cfg(feature = "client")]
-pub(crate) use manifest::parse as parse_manifest;
+pub(crate) use manifest::{MANIFEST_BYTES_MAX, parse as parse_manifest};
 pub(crate) use manifests::Manifest;
 pub(crate) use repositories::Repositories;
 pub(crate) use verify::verify;

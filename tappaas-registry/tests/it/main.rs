@@ -11,5 +11,6 @@ mod crash;
 mod embedded;
 mod limits;
 mod manifests;
+mod oci_layout;
 mod uploads;
 mod world;
