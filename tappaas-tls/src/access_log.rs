@@ -12,6 +12,8 @@ use std::{
     time::Duration,
 };
 
+use tappaas_core::Timestamp;
+
 use crate::config;
 
 const SHARDS: usize = 8;
@@ -30,10 +32,32 @@ pub(crate) struct AccessLog {
 
 #[derive(Debug)]
 struct Queue {
-    shards: [Mutex<Vec<u8>>; SHARDS],
+    shards: [Mutex<Shard>; SHARDS],
     shard_bytes: usize,
     dropped: AtomicU64,
     failed: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    lines: Vec<u8>,
+    /// The last second written, and how: most lines are of the same.
+    second: i64,
+    stamp: String,
+}
+
+impl Shard {
+    /// Begins an object with the time, as RFC 3339 writes it, to the millisecond.
+    fn begin(&mut self, now: Timestamp) -> io::Result<()> {
+        if self.stamp.is_empty() || self.second != now.as_second() {
+            self.second = now.as_second();
+            self.stamp = format!("{now:.0}");
+            self.stamp.pop();
+        }
+        self.lines.extend_from_slice(b"{\"time\":\"");
+        self.lines.extend_from_slice(self.stamp.as_bytes());
+        write!(self.lines, ".{:03}Z\"", now.subsec_millisecond())
+    }
 }
 
 impl AccessLog {
@@ -67,17 +91,19 @@ impl AccessLog {
         })
     }
 
-    /// Adds what `write` writes, or nothing of it.
-    pub(crate) fn line(&self, write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) {
+    /// Adds an object that begins with the time and goes on with what `write` writes, or nothing of it.
+    pub(crate) fn line(&self, now: Timestamp, write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) {
         let queue = &self.queue;
-        let mut lines = queue.shards[shard()]
+        let mut shard = queue.shards[shard()]
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let before = lines.len();
-        if before >= queue.shard_bytes || write(&mut lines).is_err() {
-            lines.truncate(before);
-            queue.dropped.fetch_add(1, Relaxed);
+        let before = shard.lines.len();
+        if before < queue.shard_bytes && shard.begin(now).is_ok() && write(&mut shard.lines).is_ok()
+        {
+            return;
         }
+        shard.lines.truncate(before);
+        queue.dropped.fetch_add(1, Relaxed);
     }
 
     /// Lines that were dropped because the file was slower than the requests.
@@ -116,7 +142,7 @@ impl Queue {
             batch.clear();
             std::mem::swap(
                 batch,
-                &mut *shard.lock().unwrap_or_else(PoisonError::into_inner),
+                &mut shard.lock().unwrap_or_else(PoisonError::into_inner).lines,
             );
             if !batch.is_empty() && file.write_all(batch).is_err() {
                 self.failed.fetch_add(1, Relaxed);
@@ -199,19 +225,23 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("access.log");
         let config = config::AccessLog {
-            queue_bytes: 8 * 10,
+            queue_bytes: 8 * 100,
             ..config::AccessLog::default()
         };
         let log = AccessLog::open(path.clone(), &config).unwrap();
         let total = 1_000_u64;
         for _ in 0..total {
-            log.line(|line| line.write_all(b"0123456789\n"));
+            log.line(Timestamp::UNIX_EPOCH, |line| line.write_all(b"}\n"));
         }
         let dropped = log.dropped();
         drop(log);
-        let lines = std::fs::read_to_string(path).unwrap().lines().count() as u64;
-        assert_eq!(lines + dropped, total);
-        assert!(lines > 0 && dropped > 0);
+        let text = std::fs::read_to_string(path).unwrap();
+        assert_eq!(text.lines().count() as u64 + dropped, total);
+        assert!(dropped > 0);
+        assert_eq!(
+            text.lines().next(),
+            Some(r#"{"time":"1970-01-01T00:00:00.000Z"}"#)
+        );
     }
 
     #[test]

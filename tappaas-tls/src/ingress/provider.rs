@@ -42,7 +42,7 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 pub struct Ingress {
     inner: Arc<Inner>,
     signals: broadcast::Sender<Signal>,
-    _watcher: AbortOnDropHandle<()>,
+    watcher: AbortOnDropHandle<()>,
 }
 
 #[derive(Debug)]
@@ -98,7 +98,7 @@ impl Ingress {
         Ok(Self {
             inner,
             signals,
-            _watcher: AbortOnDropHandle::new(watcher),
+            watcher: AbortOnDropHandle::new(watcher),
         })
     }
 
@@ -132,8 +132,8 @@ impl Ingress {
     ///
     /// # Errors
     /// `Unavailable` if it does not go.
-    pub async fn stop(self, drain: Duration) -> Result<()> {
-        drop(self._watcher);
+    pub async fn stop(&self, drain: Duration) -> Result<()> {
+        self.watcher.abort();
         self.inner.driver.stop(drain).await
     }
 }

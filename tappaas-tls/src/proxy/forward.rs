@@ -1,8 +1,6 @@
 use std::{
-    future::poll_fn,
     io,
     sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
-    task::Poll,
 };
 
 use http::{
@@ -79,13 +77,7 @@ pub(super) async fn forward(
     let (mut head, body) = response.into_parts();
     clean_answer(&mut head.headers);
     head.headers.insert(X_REQUEST_ID, record.id.clone());
-    let mut parts = Some((body, link, ticket));
-    let per_endpoint = context.limits.pool_per_endpoint;
-    let reply = poll_fn(|cx| {
-        let (body, link, ticket) = parts.take().expect("polled once, as it is ready at once");
-        Poll::Ready(Reply::new(body, link, ticket, per_endpoint, cx))
-    })
-    .await;
+    let reply = Reply::new(body, link, ticket, context.limits.pool_per_endpoint);
     head.version = Version::HTTP_11;
     Ok(Response::from_parts(head, Body::reply(reply)))
 }
@@ -169,12 +161,11 @@ impl Call<'_> {
     /// Takes up a kept connection, or opens one.
     async fn link(&self, ticket: &Ticket, fresh: bool) -> io::Result<Box<Link>> {
         let upstream = ticket.seat().upstream();
-        if !fresh && let Some(link) = upstream.reuse().await {
+        if !fresh && let Some(link) = upstream.reuse() {
             return Ok(link);
         }
-        upstream
-            .dial(&self.context.timeouts, || self.context.plane.now_ms())
-            .await
+        let now_ms = || self.context.plane.now_ms();
+        Box::pin(upstream.dial(&self.context.timeouts, now_ms)).await
     }
 
     fn target(&self) -> Uri {

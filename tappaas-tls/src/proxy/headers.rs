@@ -20,39 +20,69 @@ const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 /// The upgrade that the client asks for is handed back. `h2c` and other versions of HTTP are never asked for further on: they would
 /// open a tunnel around this edge's routing.
 pub(crate) fn clean_request(headers: &mut HeaderMap) -> Option<HeaderValue> {
-    let upgrade = upgrade_wanted(headers);
-    let trailers = headers.get_all(TE).iter().any(|te| lists(te, "trailers"));
-    let nominated = nominated(headers);
-    let foreign: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| hop_by_hop(name) || reserved(name))
-        .cloned()
-        .collect();
-    for name in nominated.iter().chain(&foreign) {
+    let Marked {
+        mut foreign,
+        connection,
+        te,
+        cookie,
+    } = mark(headers, |name| reserved(name) || name == EXPECT);
+    let upgrade = if connection {
+        upgrade_wanted(headers)
+    } else {
+        None
+    };
+    let trailers = te && headers.get_all(TE).iter().any(|te| lists(te, "trailers"));
+    if connection {
+        foreign.extend(nominated(headers));
+    }
+    for name in foreign {
         headers.remove(name);
     }
-    headers.remove(EXPECT);
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
-    join_cookies(headers);
+    if cookie {
+        join_cookies(headers);
+    }
     upgrade
 }
 
 /// Takes out of an answer's head what belongs to the endpoint's connection.
 pub(crate) fn clean_answer(headers: &mut HeaderMap) {
-    for name in nominated(headers) {
+    let mut marked = mark(headers, |name| name == X_REQUEST_ID);
+    if marked.connection {
+        marked.foreign.extend(nominated(headers));
+    }
+    for name in marked.foreign {
         headers.remove(name);
     }
-    let foreign: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| hop_by_hop(name))
-        .cloned()
-        .collect();
-    for name in foreign {
-        headers.remove(name);
+}
+
+/// What one look over a head finds, as most heads have little of it.
+struct Marked {
+    /// Not to be passed on.
+    foreign: Vec<HeaderName>,
+    connection: bool,
+    te: bool,
+    cookie: bool,
+}
+
+fn mark(headers: &HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) -> Marked {
+    let mut marked = Marked {
+        foreign: Vec::new(),
+        connection: false,
+        te: false,
+        cookie: false,
+    };
+    for name in headers.keys() {
+        if hop_by_hop(name) || unwanted(name) {
+            marked.foreign.push(name.clone());
+            marked.connection |= name == CONNECTION;
+            marked.te |= name == TE;
+        }
+        marked.cookie |= name == COOKIE;
     }
-    headers.remove(X_REQUEST_ID);
+    marked
 }
 
 /// The protocol that a request wants to go on with, if it is one to tunnel.

@@ -84,17 +84,12 @@ impl Record {
             return;
         };
         let now = self.client.context.clock.now();
-        log.line(|line| self.describe(line, now, self.started.elapsed()));
+        log.line(now, |line| self.describe(line, self.started.elapsed()));
     }
 
-    /// Writes one JSON object. The query is left out: it may hold secrets.
-    fn describe(
-        &self,
-        line: &mut Vec<u8>,
-        now: tappaas_core::Timestamp,
-        took: Duration,
-    ) -> std::io::Result<()> {
-        write!(line, "{{\"time\":\"{now:.3}\",\"id\":")?;
+    /// Writes the rest of a JSON object. The query is left out: it may hold secrets.
+    fn describe(&self, line: &mut Vec<u8>, took: Duration) -> std::io::Result<()> {
+        line.extend_from_slice(b",\"id\":");
         text(line, self.id.as_bytes())?;
         write!(
             line,

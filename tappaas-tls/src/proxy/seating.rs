@@ -63,7 +63,9 @@ impl<'a> Seating<'a> {
                 Pick::Seat(ticket) => return Ok(Some(ticket)),
                 Pick::Exhausted => return Ok(None),
                 Pick::Empty if !self.tried.is_empty() => return Ok(None),
-                Pick::Empty => wait(self.context, &self.route.stats, forward, &mut hold).await?,
+                Pick::Empty => {
+                    Box::pin(wait(self.context, &self.route.stats, forward, &mut hold)).await?;
+                }
                 Pick::Stale if stale == STALE_MAX => return Err(Fault::NoEndpoint),
                 Pick::Stale => stale += 1,
             }

@@ -3,7 +3,7 @@ use std::{
     io,
     pin::{Pin, pin},
     sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
-    task::Poll,
+    task::{Poll, Waker},
 };
 
 use hyper::{
@@ -53,10 +53,13 @@ pub(crate) async fn serve(stream: TcpStream, client: Arc<Client>) {
             .serve_connection(io, service);
         drive(connection, &client, http2::Connection::graceful_shutdown).await;
     } else {
-        let connection = http1::Builder::new()
+        let mut builder = http1::Builder::new();
+        if limits.headers != HYPER_HEADERS {
+            builder.max_headers(limits.headers);
+        }
+        let connection = builder
             // See `Vitals`: this edge has its own timer, for each connection one.
             .header_read_timeout(None)
-            .max_headers(limits.headers)
             .max_header_size(head_bytes)
             .max_buf_size(head_bytes.max(MIN_BUFFER))
             .serve_connection(io, service)
@@ -74,6 +77,8 @@ pub(crate) async fn serve(stream: TcpStream, client: Arc<Client>) {
     }
 }
 
+/// hyper's own bound on header lines; only with this one it keeps their table on the stack.
+const HYPER_HEADERS: usize = 100;
 /// hyper refuses smaller ones; larger ones move long bodies in fewer pieces.
 const MIN_BUFFER: usize = 64 * 1024;
 
@@ -84,34 +89,45 @@ const MIN_BUFFER: usize = 64 * 1024;
 async fn drive<C: Future>(connection: C, client: &Client, go_away: impl Fn(Pin<&mut C>)) {
     let (vitals, timeouts) = (&client.vitals, &client.context.timeouts);
     let mut connection = pin!(connection);
-    let token = client.context.leave.token();
-    let mut leave = pin!(token.cancelled());
+    let leave = &client.context.leave;
+    let token = leave.token();
+    let mut told = pin!(token.cancelled());
+    let mut listening: Option<Waker> = None;
     let mut leaving = false;
     let mut timer = pin!(sleep_until(Instant::now() + ms(timeouts.idle_ms)));
     poll_fn(|cx| {
-        if !leaving && leave.as_mut().poll(cx).is_ready() {
-            leaving = true;
-            go_away(connection.as_mut());
+        // The token has a lock: it is asked once to wake this task, and when it did.
+        let deaf = !listening
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()));
+        if !leaving && (deaf || leave.leaving()) {
+            listening = Some(cx.waker().clone());
+            if told.as_mut().poll(cx).is_ready() {
+                leaving = true;
+                go_away(connection.as_mut());
+            }
         }
         if connection.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
         loop {
-            let Some(deadline) = vitals.deadline(timeouts, leaving) else {
-                return Poll::Pending;
-            };
+            let deadline = vitals.deadline(timeouts, leaving);
             // Deadlines move back with every request. The timer follows only when it fires, or when one moved forward.
-            if deadline < timer.deadline() {
+            if let Some(deadline) = deadline.filter(|deadline| *deadline < timer.deadline()) {
                 timer.as_mut().reset(deadline);
             }
             if timer.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            if deadline <= Instant::now() {
+            let now = Instant::now();
+            if deadline.is_some_and(|deadline| deadline <= now) {
                 client.context.totals.timed_out.fetch_add(1, Relaxed);
                 return Poll::Ready(());
             }
-            timer.as_mut().reset(deadline);
+            // With a request in flight there is none: the streams of HTTP/2 end without a word to this task, so look again.
+            timer
+                .as_mut()
+                .reset(deadline.unwrap_or_else(|| now + ms(timeouts.idle_ms)));
         }
     })
     .await;

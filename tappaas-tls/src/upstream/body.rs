@@ -1,7 +1,7 @@
 use std::{
     error::Error as StdError,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -103,7 +103,6 @@ impl Reply {
         link: Box<Link>,
         ticket: Ticket,
         per_endpoint: usize,
-        cx: &mut Context<'_>,
     ) -> Self {
         let mut reply = Self {
             body,
@@ -113,16 +112,16 @@ impl Reply {
             broken: None,
         };
         if reply.body.is_end_stream() {
-            reply.through(cx);
+            reply.through();
         }
         reply
     }
 
     /// The answer is through: the connection may serve another request, and the seat no longer counts this one.
-    fn through(&mut self, cx: &mut Context<'_>) {
+    fn through(&mut self) {
         let (link, ticket) = (self.link.take(), self.ticket.take());
         if let (Some(mut link), Some(ticket)) = (link, ticket)
-            && link.ready(cx)
+            && link.ready()
         {
             ticket.seat().upstream().keep(link, self.per_endpoint);
         }
@@ -141,13 +140,16 @@ impl Body for Reply {
         if let Some(error) = reply.broken.take() {
             return Poll::Ready(Some(Err(error)));
         }
-        let mut frame = Pin::new(&mut reply.body).poll_frame(cx);
-        if frame.is_pending()
-            && let Some(link) = &mut reply.link
-        {
+        // Only the link brings frames: the body itself need not wake anyone.
+        let mut nobody = Context::from_waker(Waker::noop());
+        let Some(link) = &mut reply.link else {
+            return Pin::new(&mut reply.body).poll_frame(cx);
+        };
+        let mut frame = Pin::new(&mut reply.body).poll_frame(&mut nobody);
+        if frame.is_pending() {
             // The connection reads only what the body asked for, hence the body first; what it then read is there at once.
             let closed = link.poll(cx).is_ready();
-            frame = Pin::new(&mut reply.body).poll_frame(cx);
+            frame = Pin::new(&mut reply.body).poll_frame(&mut nobody);
             if closed {
                 reply.link = None;
             }
@@ -160,7 +162,7 @@ impl Body for Reply {
             return Poll::Pending;
         }
         if frame.is_none() || reply.body.is_end_stream() {
-            reply.through(cx);
+            reply.through();
         }
         Poll::Ready(frame)
     }

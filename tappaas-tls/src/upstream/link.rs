@@ -2,7 +2,7 @@ use std::{
     future::poll_fn,
     io,
     pin::{Pin, pin},
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
@@ -48,7 +48,6 @@ pub(crate) struct Upgraded {
 impl Link {
     pub(crate) async fn open(stream: TcpStream) -> hyper::Result<Box<Self>> {
         let (sender, connection) = http1::Builder::new()
-            .max_headers(MAX_HEADERS)
             .max_header_size(MAX_HEAD_BYTES)
             .handshake(TokioIo::new(stream))
             .await?;
@@ -73,7 +72,10 @@ impl Link {
                 // How the connection ended is told by the answer.
                 open = connection.poll_without_shutdown(cx).is_pending();
             }
-            answer.as_mut().poll(cx)
+            // Only the connection brings the answer, and it was just polled: the answer itself need not wake anyone.
+            answer
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()))
         })
         .await
         .map_err(|mut unsent| {
@@ -90,8 +92,11 @@ impl Link {
     }
 
     /// Whether another request may be sent: the last one and its answer are through, and the far side did not close.
-    pub(super) fn ready(&mut self, cx: &mut Context<'_>) -> bool {
-        self.poll(cx).is_pending() && self.sender.is_ready()
+    ///
+    /// Leaves no waker behind: while it is unused nothing about it matters to anyone.
+    pub(super) fn ready(&mut self) -> bool {
+        let mut nobody = Context::from_waker(Waker::noop());
+        self.poll(&mut nobody).is_pending() && self.sender.is_ready()
     }
 
     /// Takes the connection out of HTTP, after an answer of 101.
@@ -107,5 +112,4 @@ impl Link {
     }
 }
 
-const MAX_HEADERS: usize = 256;
 const MAX_HEAD_BYTES: usize = 256 * 1024;

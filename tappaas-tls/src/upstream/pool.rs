@@ -1,11 +1,9 @@
 use std::{
-    future::poll_fn,
     io,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
-    task::Poll,
     time::Duration,
 };
 
@@ -58,10 +56,10 @@ impl Upstream {
     }
 
     /// Takes up an unused connection that still stands.
-    pub(crate) async fn reuse(&self) -> Option<Box<Link>> {
+    pub(crate) fn reuse(&self) -> Option<Box<Link>> {
         loop {
             let mut link = self.idle().pop()?;
-            if poll_fn(|cx| Poll::Ready(link.ready(cx))).await {
+            if link.ready() {
                 link.reused = true;
                 return Some(link);
             }
