@@ -4,15 +4,20 @@
 //! helper if it calls [`helper_main`] first thing in `main`.
 
 pub mod archive;
+mod builder;
 mod doctor;
 mod fault;
 mod fileserver;
+mod image;
 mod instance;
 mod network;
 mod sandbox;
+mod scheduler;
 mod shim;
+mod volumes;
 mod watched;
 
+pub use builder::{BuildLimits, BuildNetwork, Builder, BuilderConfig, BuilderParts};
 pub use doctor::{Finding, Report, State};
 pub use instance::{
     Adopted, Execution, Instance, Line, LogReader, Phase, Status, Stream, Streams, Terminal, reap, run_to_completion,
@@ -21,4 +26,8 @@ pub use network::{Attachment, NetworkSettings, Networks, Range, nameservers};
 pub use sandbox::{
     Account, Bind, Enforced, HostStack, Isolation, Limits, LogLimits, Network, Restart, Root, Spec, Stop, User,
 };
+pub use scheduler::{
+    CapacityConfig, Confinement, DefaultLimits, LogConfig, NetworkConfig, Scheduler, SchedulerConfig,
+};
 pub use shim::{Listener, helper_main};
+pub use volumes::Volumes;

@@ -98,7 +98,7 @@ impl Links {
                     .nest(libc::IFLA_INFO_DATA, |data| {
                         data.nest(VETH_INFO_PEER, |other| {
                             other
-                                .raw(&up)
+                                .raw(&interface(0, 0))
                                 .text(libc::IFLA_IFNAME, peer)
                                 .number(libc::IFLA_MTU, mtu)
                                 .number(libc::IFLA_NET_NS_FD, namespace)

@@ -1,0 +1,230 @@
+//! What a scheduler finds when it starts: the store says what was applied, folders say what runs.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{StreamExt as _, stream};
+use tappaas_core::{
+    Error, Result,
+    backend::{InstanceId, InstanceState, Workload},
+    model::RestartPolicy,
+};
+
+use super::{
+    about::About,
+    life::{Begun, show_end},
+    peers::is_anchor,
+    table::Seat,
+    world::{WORKLOADS, World},
+};
+use crate::{Adopted, Instance, Phase, Status, reap};
+
+/// So many instances are looked at at once.
+const LOOKING_MAX: usize = 16;
+/// So many rows are read at once.
+const ROWS_MAX: usize = 256;
+/// A supervisor that is just starting an instance answers soon.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PERIOD: Duration = Duration::from_millis(100);
+
+impl World {
+    /// Takes over what an earlier server left, cleans up after what ended meanwhile, and starts what is missing.
+    pub(super) async fn take_over(self: &Arc<Self>) -> Result<()> {
+        let workloads = self.stored().await?;
+        let folders = self.ground.folders.clone();
+        let listed = tokio::task::spawn_blocking(move || folders.all()).await;
+        let listed = listed.map_err(|error| {
+            Error::internal("looking for instances was cut short").with_source(error)
+        })?;
+        let listed = listed.map_err(|error| {
+            Error::internal("cannot list the folders of instances").with_source(error)
+        })?;
+        let found: Vec<Found> = stream::iter(listed)
+            .map(|(id, about)| self.look(id, about))
+            .buffer_unordered(LOOKING_MAX)
+            .filter_map(async |found| found)
+            .collect()
+            .await;
+        let known = |found: &Found| {
+            workloads
+                .iter()
+                .any(|workload| workload.id == found.about.workload)
+        };
+        let (mut running, mut ended): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|found| !found.about.gone);
+        // Logs of workloads that were removed go; what runs of them is stopped in order.
+        for found in ended.extract_if(.., |found| !known(found)) {
+            self.ground.folders.delete(&found.about.id).ok();
+        }
+        running.sort_by_key(|found| (found.about.created, found.about.id.clone()));
+        ended.sort_by_key(|found| (found.about.created, found.about.id.clone()));
+        self.restore(
+            workloads,
+            ended.into_iter().map(|found| found.about).collect(),
+        );
+        if let Some(networks) = &self.ground.networks {
+            let alive: Vec<String> = running
+                .iter()
+                .map(|found| found.about.id.0.clone())
+                .collect();
+            networks
+                .retain(move |id| is_anchor(id) || alive.iter().any(|alive| alive == id))
+                .await?;
+        }
+        for found in running {
+            self.seat(found);
+        }
+        for application in self.applications() {
+            self.open_doors(&application).await?;
+        }
+        self.begin();
+        self.sweep.notify_one();
+        Ok(())
+    }
+
+    async fn stored(&self) -> Result<Vec<Workload>> {
+        let mut workloads = Vec::new();
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let rows = self
+                .ground
+                .durable
+                .scan(WORKLOADS, b"", after.as_deref(), ROWS_MAX)
+                .await?;
+            for row in &rows {
+                let workload = serde_json::from_slice::<Workload>(&row.value);
+                workloads.push(workload.map_err(|error| {
+                    let key = row.key.escape_ascii();
+                    Error::internal(format!("row {key} of table `{WORKLOADS}` cannot be read"))
+                        .with_source(error)
+                })?);
+            }
+            match rows.into_iter().last() {
+                Some(last) if workloads.len() % ROWS_MAX == 0 => after = Some(last.key),
+                _ => return Ok(workloads),
+            }
+        }
+    }
+
+    /// What there is of an instance; `None`: nothing that is of any use, and it was cleaned up.
+    async fn look(&self, id: InstanceId, about: Option<About>) -> Option<Found> {
+        let dir = self.ground.folders.of(&id);
+        let about = about.filter(|about| about.id == id);
+        let gone = about.as_ref().is_some_and(|about| about.gone);
+        let state = match adopt(&dir).await {
+            Ok(Adopted::Alive(instance)) => match (instance.status().await, about.is_some()) {
+                (Ok(status), true) => State::Alive(instance, Box::new(status)),
+                // Nobody knows whose it is.
+                (_, false) => {
+                    instance.stop(Some(Duration::ZERO)).await.ok();
+                    State::Lost
+                }
+                (Err(_), true) => State::Lost,
+            },
+            Ok(Adopted::Ended(status)) => State::Ended(status),
+            Ok(Adopted::Lost | Adopted::Absent) => State::Lost,
+            Err(error) => {
+                tracing::warn!(instance = %id, error = %tappaas_core::Chain(&error), "cannot adopt an instance");
+                State::Lost
+            }
+        };
+        if !matches!(state, State::Alive(..))
+            && let Err(error) = reap(&dir).await
+        {
+            tracing::warn!(instance = %id, error = %tappaas_core::Chain(&error), "cannot clean up after an instance");
+        }
+        let Some(mut about) = about else {
+            self.ground.folders.delete(&id).ok();
+            return None;
+        };
+        let stays = match &state {
+            State::Alive(..) => true,
+            State::Ended(status) => !gone && stays_ended(&about, status),
+            State::Lost => false,
+        };
+        if about.gone == stays {
+            about.gone = !stays;
+            self.ground.folders.write(&about).ok();
+        }
+        if !stays {
+            self.ground.volumes.release(&about.id);
+        }
+        Some(Found { about, state })
+    }
+
+    /// Gives an instance its place on the table again.
+    fn seat(self: &Arc<Self>, found: Found) {
+        let Found { about, state } = found;
+        let mut status = self.first_status(&about);
+        status.reason = Some("the server has just started".to_owned());
+        if let Err(why) = self.ground.volumes.hold(&about.id, &about.template.mounts) {
+            tracing::warn!(instance = %about.id, why, "an instance runs without the volumes it should have");
+        }
+        match state {
+            State::Alive(instance, now) => {
+                let known = about
+                    .ready
+                    .as_ref()
+                    .filter(|ready| now.phase == Phase::Running && ready.started == now.started);
+                if let Some(ready) = known {
+                    status.ready = true;
+                    status.reason = None;
+                    status.found_port = ready.found_port;
+                    let numbers = about.template.ports.iter().map(|port| {
+                        let number = about.ports.get(&port.name).copied().unwrap_or(port.number);
+                        let number = ready
+                            .found_port
+                            .filter(|_| !port.declared)
+                            .unwrap_or(number);
+                        (port.name.clone(), instance.endpoint(number))
+                    });
+                    status.endpoints = numbers.collect();
+                }
+                if now.phase == Phase::Running {
+                    status.state = InstanceState::Running;
+                }
+                (status.restarts, status.exit) = (now.restarts, now.exit.clone());
+                self.adopt(about, Begun::Running(instance), status);
+            }
+            State::Ended(now) => {
+                self.adopt(about.clone(), Begun::Ended, status);
+                self.update(&about, |seat: &mut Seat| show_end(seat, &now));
+            }
+            State::Lost => {}
+        }
+    }
+}
+
+struct Found {
+    about: About,
+    state: State,
+}
+
+enum State {
+    Alive(Instance, Box<Status>),
+    Ended(Box<Status>),
+    Lost,
+}
+
+async fn adopt(dir: &std::path::Path) -> Result<Adopted> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        match Instance::adopt(dir).await {
+            Err(error) if error.kind().retryable() && tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(PERIOD).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+/// An ended process that is not started again stays as it is, also over a reboot.
+fn stays_ended(about: &About, status: &Status) -> bool {
+    match about.template.restart {
+        RestartPolicy::Always => false,
+        RestartPolicy::OnFailure => status
+            .exit
+            .as_ref()
+            .is_some_and(tappaas_core::backend::Exit::success),
+        RestartPolicy::Never => status.exit.is_some(),
+    }
+}

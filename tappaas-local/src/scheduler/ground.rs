@@ -1,0 +1,167 @@
+use std::{num::NonZeroUsize, path::Path, sync::Arc};
+
+use tappaas_core::{
+    Clock, Durable, Error, Ids, Result,
+    backend::{Node, Registry},
+    placement::{Capacity, Offer},
+};
+use tokio::sync::{OnceCell, Semaphore};
+
+use super::{
+    about::Folders,
+    config::{Confinement, SchedulerConfig},
+    slots::Slots,
+};
+use crate::{
+    doctor::Report,
+    image::Images,
+    network::Networks,
+    sandbox::{Enforced, HostStack, Isolation},
+    volumes::Volumes,
+};
+
+/// What instances of this machine are made with.
+#[derive(Debug)]
+pub(super) struct Ground {
+    pub(super) config: SchedulerConfig,
+    pub(super) isolation: Isolation,
+    pub(super) enforced: Enforced,
+    pub(super) node: Node,
+    /// Where root runs instances in sandboxes.
+    pub(super) networks: Option<Networks>,
+    /// The stack `host`, once somebody looked.
+    pub(super) stack: OnceCell<Arc<HostStack>>,
+    pub(super) images: Images,
+    pub(super) volumes: Volumes,
+    pub(super) slots: Slots,
+    pub(super) folders: Folders,
+    pub(super) durable: Arc<dyn Durable>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) ids: Arc<dyn Ids>,
+    /// So many instances start at once.
+    pub(super) starting: Semaphore,
+}
+
+impl Ground {
+    pub(super) async fn prepare(
+        config: SchedulerConfig,
+        registry: Arc<dyn Registry>,
+        durable: Arc<dyn Durable>,
+        clock: Arc<dyn Clock>,
+        ids: Arc<dyn Ids>,
+    ) -> Result<Self> {
+        let at = |name: &str| config.data_dir.join(name);
+        let folders =
+            Folders::open(at("instances")).map_err(|error| unusable(&config.data_dir, error))?;
+        let (isolation, enforced, notes) = confine(&config, &at("doctor")).await?;
+        let networks = match isolation {
+            Isolation::Privileged => {
+                Some(Networks::open(&at("network"), &config.network.settings()?).await?)
+            }
+            Isolation::Rootless | Isolation::None => None,
+        };
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Ok(Self {
+            node: node(&config, cores, notes),
+            stack: OnceCell::new(),
+            images: Images::open(at("images"), registry).await?,
+            volumes: Volumes::open(at("volumes")).await?,
+            slots: Slots::new(Arc::clone(&durable)),
+            starting: Semaphore::new((2 * cores).clamp(4, 32)),
+            config,
+            isolation,
+            enforced,
+            networks,
+            folders,
+            durable,
+            clock,
+            ids,
+        })
+    }
+
+    /// The stack `host`, as it was when it was first asked for: instances of one server agree about it.
+    pub(super) async fn stack(&self) -> Result<Arc<HostStack>> {
+        let look = || async {
+            let (folder, toolchains) = (
+                self.config.data_dir.join("stack"),
+                self.config.toolchains.clone(),
+            );
+            let looked =
+                tokio::task::spawn_blocking(move || HostStack::prepare(&folder, &toolchains)).await;
+            let looked = looked.map_err(|error| {
+                Error::internal("looking at the userland was cut short").with_source(error)
+            })?;
+            looked.map(Arc::new)
+        };
+        self.stack.get_or_try_init(look).await.cloned()
+    }
+
+    /// Instances share the machine's network.
+    pub(super) fn host_network(&self) -> bool {
+        match self.isolation {
+            Isolation::Privileged => false,
+            Isolation::Rootless => self.config.network.host,
+            Isolation::None => true,
+        }
+    }
+}
+
+/// How instances are confined here, which limits hold, and what is worth knowing.
+async fn confine(
+    config: &SchedulerConfig,
+    scratch: &Path,
+) -> Result<(Isolation, Enforced, Vec<String>)> {
+    if config.isolation == Confinement::None {
+        let note =
+            "applications run without a sandbox: they can do whatever this user can".to_owned();
+        return Ok((Isolation::None, Enforced::default(), vec![note]));
+    }
+    std::fs::create_dir_all(scratch).map_err(|error| unusable(scratch, error))?;
+    let report = Report::of_this_machine(&config.helper, scratch).await?;
+    let isolation = report.isolation()?;
+    let less = [&report.limits, &report.network]
+        .into_iter()
+        .filter(|finding| finding.remedy.is_some());
+    let notes = less.map(|finding| match &finding.remedy {
+        Some(remedy) => format!("{}; {remedy}", finding.detail),
+        None => finding.detail.clone(),
+    });
+    Ok((isolation, report.enforced, notes.collect()))
+}
+
+fn node(config: &SchedulerConfig, cores: usize, notes: Vec<String>) -> Node {
+    let total = std::fs::read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(|text| {
+            let line = text
+                .lines()
+                .find_map(|line| line.strip_prefix("MemTotal:"))?;
+            line.split_whitespace().next()?.parse::<u64>().ok()
+        });
+    let capacity = &config.capacity;
+    Node {
+        name: config.node.clone(),
+        offer: Offer {
+            capacity: Capacity {
+                cpu_millis: capacity.cpu_millis.unwrap_or(1000 * cores as u64),
+                memory: capacity
+                    .memory_bytes
+                    .unwrap_or(total.map_or(u64::MAX, |kib| kib << 10)),
+                instances: capacity.instances.unwrap_or(INSTANCES),
+            },
+            ..Offer::default()
+        },
+        ready: true,
+        notes,
+    }
+}
+
+const INSTANCES: u32 = 1000;
+
+fn unusable(folder: &Path, error: std::io::Error) -> Error {
+    Error::invalid(format!(
+        "the data directory {} cannot be used",
+        folder.display()
+    ))
+    .with_source(error)
+}
