@@ -6,4 +6,5 @@ mod controller;
 mod durable;
 mod manifest;
 mod memory;
+mod placement;
 mod store;
