@@ -11,7 +11,6 @@ use super::{Context, Tunnel, headers::Origin, vitals::Vitals};
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) context: Arc<Context>,
-    pub(super) peer: SocketAddr,
     pub(super) origin: Origin,
     /// What the peer says about the client before it is believed.
     pub(super) trusted: bool,
@@ -22,13 +21,12 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(context: Arc<Context>, peer: SocketAddr, local: SocketAddr) -> Arc<Self> {
-        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        let peer = peer.ip().to_canonical();
         context.totals.open.fetch_add(1, Relaxed);
         context.totals.accepted.fetch_add(1, Relaxed);
         Arc::new(Self {
-            peer,
-            origin: origin(peer.ip(), local.port()),
-            trusted: context.trusted.contains(&peer.ip()),
+            origin: origin(peer, local.port()),
+            trusted: context.trusted.contains(&peer),
             vitals: Arc::new(Vitals::new()),
             tunnel: Mutex::new(None),
             context,

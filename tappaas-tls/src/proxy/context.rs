@@ -1,6 +1,5 @@
 use std::{
     collections::HashSet,
-    fmt::Write,
     hash::{BuildHasher, Hasher, RandomState},
     net::IpAddr,
     sync::{
@@ -112,14 +111,10 @@ impl Default for RequestIds {
 
 impl RequestIds {
     fn next(&self) -> HeaderValue {
-        let mut id = String::with_capacity(32);
-        let _ = write!(
-            id,
-            "{:016x}{:016x}",
-            self.edge,
-            self.count.fetch_add(1, Relaxed)
-        );
-        HeaderValue::from_maybe_shared(bytes::Bytes::from(id))
-            .unwrap_or_else(|_| HeaderValue::from_static("-"))
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let id = u128::from(self.edge) << 64 | u128::from(self.count.fetch_add(1, Relaxed));
+        let digits: [u8; 32] =
+            std::array::from_fn(|place| DIGITS[(id >> (124 - 4 * place)) as usize & 15]);
+        HeaderValue::from_bytes(&digits).unwrap_or_else(|_| HeaderValue::from_static("-"))
     }
 }

@@ -114,6 +114,7 @@ fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
     let tokens = headers
         .get_all(CONNECTION)
         .iter()
+        .filter(|value| *value != "keep-alive" && *value != "close")
         .filter_map(|value| value.to_str().ok());
     tokens
         .flat_map(|value| value.split(','))

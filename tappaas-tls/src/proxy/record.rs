@@ -1,15 +1,13 @@
-use std::{
-    io::Write,
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
-};
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use http::{HeaderValue, Method, Request, StatusCode, Uri, Version};
-use tappaas_core::backend::Endpoint;
 use tokio::time::Instant;
 
 use super::Client;
-use crate::plane::{RouteState, Seat};
+use crate::{
+    access_log::Line,
+    plane::{RouteState, Seat},
+};
 
 /// The status in the access log when the client left before there was an answer.
 const CLIENT_LEFT: u16 = 499;
@@ -80,57 +78,44 @@ impl Record {
     }
 
     fn log(&self) {
-        let Some(log) = &self.client.context.log else {
-            return;
-        };
-        let now = self.client.context.clock.now();
-        log.line(now, |line| self.describe(line, self.started.elapsed()));
+        let context = &self.client.context;
+        if let Some(log) = &context.log {
+            log.line(context.clock.now(), |line| self.describe(line));
+        }
     }
 
-    /// Writes the rest of a JSON object. The query is left out: it may hold secrets.
-    fn describe(&self, line: &mut Vec<u8>, took: Duration) -> std::io::Result<()> {
-        line.extend_from_slice(b",\"id\":");
-        text(line, self.id.as_bytes())?;
-        write!(
-            line,
-            ",\"client\":\"{}\",\"method\":\"{}\",\"host\":",
-            self.client.peer.ip(),
-            self.method
-        )?;
-        text(
-            line,
-            self.authority.as_ref().map_or(b"", |host| host.as_bytes()),
-        )?;
-        line.extend_from_slice(b",\"path\":");
-        text(line, self.uri.path().as_bytes())?;
-        write!(
-            line,
-            ",\"protocol\":\"{:?}\",\"status\":{},\"bytes\":{},\"complete\":{},\"ms\":{}.{:03}",
-            self.version,
-            self.status,
-            self.bytes,
-            self.complete,
-            took.as_millis(),
-            took.subsec_micros() % 1_000,
-        )?;
+    /// Writes what happened. The query is left out: it may hold secrets.
+    fn describe(&self, line: &mut Line<'_>) {
+        let took = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let host = self
+            .authority
+            .as_ref()
+            .map_or(&b""[..], HeaderValue::as_bytes);
+        line.text("id", self.id.as_bytes());
+        line.text("client", self.client.origin.client.as_bytes());
+        line.text("method", self.method.as_str().as_bytes());
+        line.text("host", host);
+        line.text("path", self.uri.path().as_bytes());
+        line.text("protocol", protocol(self.version));
+        line.number("status", self.status.into());
+        line.number("bytes", self.bytes);
+        line.flag("complete", self.complete);
+        line.milliseconds("ms", took);
         if let Some(route) = &self.route {
-            write!(line, ",\"route\":\"{}\"", route.label)?;
+            line.text("route", route.label.as_bytes());
         }
         if let Some(seat) = &self.seat {
-            match seat.upstream().endpoint() {
-                Endpoint::Address(address) => write!(line, ",\"endpoint\":\"{address}\"")?,
-                Endpoint::Dial { socket, port } => {
-                    line.extend_from_slice(b",\"endpoint\":");
-                    text(line, format!("{}:{port}", socket.display()).as_bytes())?;
-                }
-                Endpoint::Service { host, port } => {
-                    line.extend_from_slice(b",\"endpoint\":");
-                    text(line, format!("{host}:{port}").as_bytes())?;
-                }
-            }
+            line.text("endpoint", seat.upstream().label().as_bytes());
         }
-        line.extend_from_slice(b"}\n");
-        Ok(())
+    }
+}
+
+fn protocol(version: Version) -> &'static [u8] {
+    match version {
+        Version::HTTP_10 => b"HTTP/1.0",
+        Version::HTTP_11 => b"HTTP/1.1",
+        Version::HTTP_2 => b"HTTP/2.0",
+        _ => b"HTTP",
     }
 }
 
@@ -146,10 +131,4 @@ impl Drop for Record {
         self.leave_route();
         self.client.vitals.end();
     }
-}
-
-/// Writes a JSON string, whatever the bytes.
-fn text(line: &mut Vec<u8>, bytes: &[u8]) -> std::io::Result<()> {
-    let text = String::from_utf8_lossy(bytes);
-    serde_json::to_writer(line, &*text).map_err(Into::into)
 }

@@ -20,6 +20,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Upstream {
     endpoint: Endpoint,
+    /// The endpoint as text, for logs.
+    label: Box<str>,
     pub(crate) health: Health,
     /// The last one put aside is the first one taken up, so that the rest grow old and go.
     #[expect(
@@ -32,8 +34,14 @@ pub(crate) struct Upstream {
 
 impl Upstream {
     pub(crate) fn new(endpoint: Endpoint) -> Self {
+        let label = match &endpoint {
+            Endpoint::Address(address) => address.to_string(),
+            Endpoint::Dial { socket, port } => format!("{}:{port}", socket.display()),
+            Endpoint::Service { host, port } => format!("{host}:{port}"),
+        };
         Self {
             endpoint,
+            label: label.into(),
             health: Health::default(),
             idle: Mutex::default(),
             closed: AtomicBool::new(false),
@@ -42,6 +50,10 @@ impl Upstream {
 
     pub(crate) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    pub(crate) fn label(&self) -> &str {
+        &self.label
     }
 
     /// Keeps connections from now on.

@@ -1,8 +1,6 @@
 use std::{
-    fs::{File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -14,6 +12,7 @@ use std::{
 
 use tappaas_core::Timestamp;
 
+use super::{line::Line, rotated::Rotated};
 use crate::config;
 
 const SHARDS: usize = 8;
@@ -41,22 +40,18 @@ struct Queue {
 #[derive(Debug, Default)]
 struct Shard {
     lines: Vec<u8>,
-    /// The last second written, and how: most lines are of the same.
+    /// The last second written, and how RFC 3339 writes it, without its `Z`: most lines are of the same.
     second: i64,
     stamp: String,
 }
 
 impl Shard {
-    /// Begins an object with the time, as RFC 3339 writes it, to the millisecond.
-    fn begin(&mut self, now: Timestamp) -> io::Result<()> {
+    fn refresh(&mut self, now: Timestamp) {
         if self.stamp.is_empty() || self.second != now.as_second() {
             self.second = now.as_second();
             self.stamp = format!("{now:.0}");
             self.stamp.pop();
         }
-        self.lines.extend_from_slice(b"{\"time\":\"");
-        self.lines.extend_from_slice(self.stamp.as_bytes());
-        write!(self.lines, ".{:03}Z\"", now.subsec_millisecond())
     }
 }
 
@@ -91,19 +86,22 @@ impl AccessLog {
         })
     }
 
-    /// Adds an object that begins with the time and goes on with what `write` writes, or nothing of it.
-    pub(crate) fn line(&self, now: Timestamp, write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) {
+    /// Adds a line that begins with the time and goes on with what `write` writes.
+    pub(crate) fn line(&self, now: Timestamp, write: impl FnOnce(&mut Line<'_>)) {
         let queue = &self.queue;
         let mut shard = queue.shards[shard()]
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let before = shard.lines.len();
-        if before < queue.shard_bytes && shard.begin(now).is_ok() && write(&mut shard.lines).is_ok()
-        {
+        if shard.lines.len() >= queue.shard_bytes {
+            queue.dropped.fetch_add(1, Relaxed);
             return;
         }
-        shard.lines.truncate(before);
-        queue.dropped.fetch_add(1, Relaxed);
+        let shard = &mut *shard;
+        shard.refresh(now);
+        let mut line = Line::begin(&mut shard.lines);
+        line.time("time", &shard.stamp, now.subsec_millisecond());
+        write(&mut line);
+        line.end();
     }
 
     /// Lines that were dropped because the file was slower than the requests.
@@ -151,71 +149,6 @@ impl Queue {
     }
 }
 
-/// A file that is put aside when it is full.
-#[derive(Debug)]
-pub(crate) struct Rotated {
-    path: PathBuf,
-    file: File,
-    size: u64,
-    file_bytes: u64,
-    kept_files: u32,
-}
-
-impl Rotated {
-    pub(crate) fn open(path: PathBuf, file_bytes: u64, kept_files: u32) -> io::Result<Self> {
-        let file = append_to(&path)?;
-        let size = file.metadata()?.len();
-        Ok(Self {
-            path,
-            file,
-            size,
-            file_bytes,
-            kept_files,
-        })
-    }
-
-    fn rotate(&mut self) -> io::Result<()> {
-        let aside = |n: u32| PathBuf::from(format!("{}.{n}", self.path.display()));
-        for n in (1..self.kept_files).rev() {
-            match std::fs::rename(aside(n), aside(n + 1)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-        if self.kept_files > 0 {
-            std::fs::rename(&self.path, aside(1))?;
-        } else {
-            std::fs::remove_file(&self.path)?;
-        }
-        self.file = append_to(&self.path)?;
-        self.size = 0;
-        Ok(())
-    }
-}
-
-impl Write for Rotated {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.size > 0 && self.size + bytes.len() as u64 > self.file_bytes {
-            self.rotate()?;
-        }
-        let written = self.file.write(bytes)?;
-        self.size += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
-fn append_to(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(path)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,7 +164,7 @@ mod tests {
         let log = AccessLog::open(path.clone(), &config).unwrap();
         let total = 1_000_u64;
         for _ in 0..total {
-            log.line(Timestamp::UNIX_EPOCH, |line| line.write_all(b"}\n"));
+            log.line(Timestamp::UNIX_EPOCH, |_| {});
         }
         let dropped = log.dropped();
         drop(log);
@@ -242,21 +175,5 @@ mod tests {
             text.lines().next(),
             Some(r#"{"time":"1970-01-01T00:00:00.000Z"}"#)
         );
-    }
-
-    #[test]
-    fn a_full_file_is_put_aside_and_the_oldest_goes() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("log");
-        let mut file = Rotated::open(path, 10, 2).unwrap();
-        for line in ["first..\n", "second.\n", "third..\n", "fourth.\n"] {
-            file.write_all(line.as_bytes()).unwrap();
-        }
-        let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
-        assert_eq!(
-            (read("log"), read("log.1"), read("log.2")),
-            ("fourth.\n".into(), "third..\n".into(), "second.\n".into())
-        );
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
     }
 }
