@@ -1,6 +1,6 @@
 //! What a scheduler finds when it starts: the store says what was applied, folders say what runs.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, stream};
 use tappaas_core::{
@@ -12,7 +12,7 @@ use tappaas_core::{
 use super::{
     about::About,
     life::{Begun, show_end},
-    peers::is_anchor,
+    peers::anchor,
     table::Seat,
     world::{WORKLOADS, World},
 };
@@ -62,13 +62,12 @@ impl World {
             ended.into_iter().map(|found| found.about).collect(),
         );
         if let Some(networks) = &self.ground.networks {
-            let alive: Vec<String> = running
-                .iter()
-                .map(|found| found.about.id.0.clone())
+            let instances = running.iter().map(|found| found.about.id.0.clone());
+            let gateways = self.applications().into_iter();
+            let held: BTreeSet<String> = instances
+                .chain(gateways.map(|application| anchor(&application)))
                 .collect();
-            networks
-                .retain(move |id| is_anchor(id) || alive.iter().any(|alive| alive == id))
-                .await?;
+            networks.retain(move |name| held.contains(name)).await?;
         }
         for found in running {
             self.seat(found);

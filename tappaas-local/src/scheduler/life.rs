@@ -400,8 +400,8 @@ impl Life {
                 .await
                 .map(drop)
                 .or_else(|error| match error.kind() {
-                    // Its supervisor is dead; what is left is reaped.
-                    ErrorKind::Unavailable => Ok(()),
+                    // Its supervisor is dead or mute; if it is dead, what is left is reaped.
+                    ErrorKind::NotFound | ErrorKind::Unavailable => Ok(()),
                     _ => Err(error),
                 })?;
         }

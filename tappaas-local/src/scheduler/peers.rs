@@ -122,8 +122,3 @@ impl World {
 pub(super) fn anchor(application: &ApplicationKey) -> String {
     format!("{ANCHOR}{}", application.label())
 }
-
-/// Says whether an address is held for a gateway.
-pub(super) fn is_anchor(instance: &str) -> bool {
-    instance.starts_with(ANCHOR)
-}

@@ -1,0 +1,144 @@
+//! What becomes of instances when the server, their supervisors or their processes end.
+
+use std::{fs, path::Path, time::Duration};
+
+use tappaas_core::{
+    backend::{InstanceState, Scheduler as _, WorkloadStatus},
+    model::{EnvValue, Port, RestartPolicy},
+};
+use tappaas_testkit::{
+    Program,
+    conformance::scheduler::{SchedulerFixture as _, Stage},
+};
+
+use super::Machine;
+
+async fn serving(machine: &Machine) -> tappaas_core::backend::Template {
+    let program = Program::Serve {
+        name: "a".to_owned(),
+        latency: Duration::ZERO,
+    };
+    let mut template = machine.template(&program).await;
+    template.restart = RestartPolicy::Always;
+    template.ports.push(Port::undeclared());
+    template
+        .environment
+        .insert("PORT".to_owned(), EnvValue::new("8080"));
+    template
+}
+
+/// The supervisors of a machine's instances.
+fn shims(folder: &Path) -> Vec<i32> {
+    let text = folder.to_str().unwrap();
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let of_folder = |pid: &i32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(text)
+    };
+    pids.filter(of_folder).collect()
+}
+
+#[tokio::test]
+async fn a_restarted_server_finds_its_instances_ready_and_untouched() {
+    let machine = Machine::new().await;
+    let id = {
+        let mut stage = Stage::new(&machine);
+        let template = serving(&machine).await;
+        stage.apply(&[(1, 2, &template)]).await.unwrap();
+        stage.ready(2).await.unwrap();
+        stage.id.clone()
+    };
+    let before = machine.local().observe(&id).await.unwrap().unwrap();
+    machine.restart().await;
+    // At once, so that no route ever loses its targets.
+    let after = machine.local().observe(&id).await.unwrap().unwrap();
+    let facts = |status: &WorkloadStatus| {
+        let fact = |one: &tappaas_core::backend::InstanceStatus| {
+            (
+                one.id.clone(),
+                one.ready,
+                one.endpoints.clone(),
+                one.restarts,
+            )
+        };
+        (
+            status.generation,
+            status.content.clone(),
+            status.instances.iter().map(fact).collect::<Vec<_>>(),
+        )
+    };
+    assert_eq!(facts(&before), facts(&after));
+    let stage = Stage::new(&machine);
+    for instance in stage.ready(2).await.unwrap() {
+        let endpoint = instance.endpoints.values().next().unwrap();
+        assert_eq!(machine.get(endpoint, "/x").await.unwrap(), "a /x");
+        assert_eq!(
+            (instance.restarts, instance.state),
+            (0, InstanceState::Running)
+        );
+    }
+    let ran = stage.exec(&["echo", "still", "here"], "").await.unwrap();
+    assert_eq!(ran.output, "still here\n");
+}
+
+#[tokio::test]
+async fn after_a_reboot_what_was_applied_is_started_again() {
+    let machine = Machine::new().await;
+    let template = serving(&machine).await;
+    let mut stage = Stage::new(&machine);
+    stage.apply(&[(1, 1, &template)]).await.unwrap();
+    let before = stage.ready(1).await.unwrap();
+    drop(stage);
+    machine.close();
+    // What a reboot leaves: folders whose supervisors and processes are gone.
+    for pid in shims(machine.folder.path()) {
+        rustix::process::kill_process(
+            rustix::process::Pid::from_raw(pid).unwrap(),
+            rustix::process::Signal::KILL,
+        )
+        .unwrap();
+    }
+    machine.restart().await;
+    let stage = Stage::new(&machine);
+    let after = stage.ready(1).await.unwrap();
+    assert_ne!(before[0].id, after[0].id);
+    let endpoint = after[0].endpoints.values().next().unwrap();
+    assert_eq!(machine.get(endpoint, "/").await.unwrap(), "a /");
+}
+
+#[tokio::test]
+async fn an_instance_whose_supervisor_dies_is_replaced() {
+    let machine = Machine::new().await;
+    let template = serving(&machine).await;
+    let mut stage = Stage::new(&machine);
+    stage.apply(&[(1, 1, &template)]).await.unwrap();
+    let before = stage.ready(1).await.unwrap();
+    for pid in shims(machine.folder.path()) {
+        rustix::process::kill_process(
+            rustix::process::Pid::from_raw(pid).unwrap(),
+            rustix::process::Signal::KILL,
+        )
+        .unwrap();
+    }
+    let replaced = |status: &WorkloadStatus| matches!(status.instances.as_slice(), [only] if only.ready && only.id != before[0].id);
+    stage
+        .until("another instance is ready alone", replaced)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_finished_job_is_not_run_again_by_a_restarted_server() {
+    let machine = Machine::new().await;
+    let mut stage = Stage::new(&machine);
+    let template = machine.script("echo started; exit 3");
+    stage.apply(&[(1, 1, &template)]).await.unwrap();
+    let before = stage.only(InstanceState::Exited).await.unwrap();
+    drop(stage);
+    machine.restart().await;
+    let stage = Stage::new(&machine);
+    let after = stage.only(InstanceState::Exited).await.unwrap();
+    assert_eq!((before.id, before.exit), (after.id, after.exit));
+    assert_eq!(stage.lines().await.unwrap(), ["started"]);
+}
