@@ -23,7 +23,7 @@ async fn echo() -> Origin {
     .await
 }
 
-async fn free_port() -> SocketAddr {
+pub(crate) async fn free_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0")
         .await
         .unwrap()

@@ -31,17 +31,18 @@ use crate::{
     rig::{HOST, eventually, id, start, web},
 };
 
-const HELPER: &str = env!("CARGO_BIN_EXE_tappaas-edge");
+pub(crate) const HELPER: &str = env!("CARGO_BIN_EXE_tappaas-edge");
 
 /// A state directory whose edges end with it, also when a test fails.
-struct Home(TempDir);
+#[derive(Debug)]
+pub(crate) struct Home(TempDir);
 
 impl Home {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 
