@@ -1,9 +1,12 @@
 use super::Platform;
 use crate::{
-    Error, Result, Scope,
+    Error, ErrorKind, Result, Scope,
     controller::application::origin,
     model::{ApplicationKey, Operation, OperationSpec, OperationState, ReleasePhase},
 };
+
+/// How many reports on an operation its cancellation waits out.
+const REPORTS_MAX: usize = 16;
 
 impl Platform {
     /// Ends an operation: the application goes back to what it ran before.
@@ -14,12 +17,7 @@ impl Platform {
         let found = self.client().get::<OperationSpec>(scope, operation)?;
         let found =
             found.ok_or_else(|| Error::not_found(format!("there is no operation {operation}")))?;
-        if found.status.state.ended() {
-            return Err(Error::conflict(format!(
-                "operation {operation} has ended: {}",
-                found.status.message
-            )));
-        }
+        refuse_ended(&found)?;
         let key = ApplicationKey::new(scope, found.spec.application.as_str())?;
         let Some(wanted) = &found.spec.origin else {
             return Err(Error::conflict(
@@ -48,18 +46,35 @@ impl Platform {
         .map(drop)
     }
 
+    /// Records that an operation is cancelled, however often a controller reports on it meanwhile.
     async fn cancelled(&self, scope: &Scope, operation: &str) -> Result<()> {
-        let marked = self
-            .client()
-            .modify(scope, operation, |operation: &mut Operation| {
+        for _ in 0..REPORTS_MAX {
+            let mark = |operation: &mut Operation| {
                 operation.spec.cancelled = true;
                 Ok(())
-            })
-            .await?;
-        let mut marked = marked;
-        marked.status.state = OperationState::Cancelled;
-        marked.status.message = "cancelled".to_owned();
-        marked.status.ended = Some(self.context.clock.now());
-        self.client().update_status(&marked).await.map(drop)
+            };
+            let mut marked = self.client().modify(scope, operation, mark).await?;
+            refuse_ended(&marked)?;
+            marked.status.state = OperationState::Cancelled;
+            marked.status.message = "cancelled".to_owned();
+            marked.status.ended = Some(self.context.clock.now());
+            match self.client().update_status(&marked).await {
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                other => return other.map(drop),
+            }
+        }
+        Err(Error::conflict(format!(
+            "operation {operation} goes on too fast to be cancelled; try again"
+        )))
     }
+}
+
+fn refuse_ended(operation: &Operation) -> Result<()> {
+    if operation.status.state.ended() {
+        return Err(Error::conflict(format!(
+            "operation {} has ended: {}",
+            operation.metadata.name, operation.status.message
+        )));
+    }
+    Ok(())
 }
