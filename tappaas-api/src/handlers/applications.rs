@@ -23,7 +23,7 @@ use crate::{
     path = "/applications",
     tag = "applications",
     params(EnvironmentPath),
-    responses((status = 200, body = List<Application>))
+    responses((status = 200, description = "The applications.", body = List<Application>))
 )]
 pub(super) async fn list_applications(
     FromState(state): FromState<State>,
@@ -45,7 +45,7 @@ pub(super) async fn list_applications(
     path = "/",
     tag = "applications",
     params(ApplicationPath),
-    responses((status = 200, body = Application))
+    responses((status = 200, description = "The application.", body = Application))
 )]
 pub(super) async fn show_application(
     FromState(state): FromState<State>,
@@ -95,7 +95,7 @@ pub(super) async fn deploy(
     tag = "applications",
     params(ApplicationPath),
     request_body = Deployment,
-    responses((status = 200, body = Plan))
+    responses((status = 200, description = "What would be done.", body = Plan))
 )]
 pub(super) async fn plan(
     FromState(state): FromState<State>,
@@ -175,7 +175,7 @@ pub(super) async fn destroy(
     path = "/instances",
     tag = "applications",
     params(ApplicationPath),
-    responses((status = 200, body = List<Instance>))
+    responses((status = 200, description = "The instances.", body = List<Instance>))
 )]
 pub(super) async fn list_instances(
     FromState(state): FromState<State>,

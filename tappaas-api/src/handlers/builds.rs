@@ -19,7 +19,7 @@ use crate::{
     path = "/builds",
     tag = "builds",
     params(ApplicationPath),
-    responses((status = 200, body = List<Build>))
+    responses((status = 200, description = "The builds.", body = List<Build>))
 )]
 pub(super) async fn list_builds(
     FromState(state): FromState<State>,
@@ -38,7 +38,7 @@ pub(super) async fn list_builds(
     path = "/builds/{build}/logs",
     tag = "builds",
     params(ApplicationPath, BuildPath, BuildLogQuery),
-    responses((status = 200, body = LogEvent, content_type = "application/x-ndjson"))
+    responses((status = 200, description = "The lines, as newline-delimited JSON.", body = LogEvent, content_type = "application/x-ndjson"))
 )]
 pub(super) async fn read_build_logs(
     FromState(state): FromState<State>,
@@ -54,7 +54,7 @@ pub(super) async fn read_build_logs(
         found.ok_or_else(|| Error::not_found(format!("{} has no build {build}", key.name)))?;
     let id = BuildId(found.metadata.uid.clone());
     let lines = state.platform.backends().builder.logs(&id, query.follow);
-    Ok(logs::stream(lines.await?))
+    Ok(logs::answer(lines.await?))
 }
 
 fn kept(state: &State, key: &ApplicationKey) -> Vec<model::Build> {

@@ -16,7 +16,7 @@ use crate::{
     path = "/config",
     tag = "config",
     params(ApplicationPath, RevealQuery),
-    responses((status = 200, body = List<Variable>))
+    responses((status = 200, description = "The variables.", body = List<Variable>))
 )]
 pub(super) async fn show_config(
     FromState(state): FromState<State>,

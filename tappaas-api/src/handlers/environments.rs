@@ -19,7 +19,7 @@ use crate::{
     path = "/",
     tag = "environments",
     params(ProjectPath),
-    responses((status = 200, body = List<Environment>))
+    responses((status = 200, description = "The environments.", body = List<Environment>))
 )]
 pub(super) async fn list_environments(
     FromState(state): FromState<State>,

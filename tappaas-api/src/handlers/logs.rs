@@ -1,5 +1,8 @@
 use axum::{extract::State as FromState, response::Response};
-use futures::{StreamExt as _, stream::BoxStream};
+use futures::{
+    StreamExt as _,
+    stream::{self, BoxStream},
+};
 use tappaas_core::{
     Result,
     backend::{LogLine, LogRequest},
@@ -19,7 +22,7 @@ use crate::{
     path = "/logs",
     tag = "applications",
     params(ApplicationPath, LogQuery),
-    responses((status = 200, body = LogEvent, content_type = "application/x-ndjson"))
+    responses((status = 200, description = "The lines, as newline-delimited JSON.", body = LogEvent, content_type = "application/x-ndjson"))
 )]
 pub(super) async fn read_logs(
     FromState(state): FromState<State>,
@@ -37,18 +40,17 @@ pub(super) async fn read_logs(
         follow: query.follow,
     };
     let lines = state.platform.backends().scheduler.logs(&request).await?;
-    Ok(stream(lines))
+    Ok(answer(lines))
 }
 
 /// Answers with lines as they come. The first failure ends them.
-pub(super) fn stream(lines: BoxStream<'static, Result<LogLine>>) -> Response {
-    let events = lines.scan(false, |failed, line| {
-        let over = std::mem::replace(failed, line.is_err());
-        let event = match line {
-            Ok(line) => LogEvent::Line(line.into()),
-            Err(error) => LogEvent::Problem(Problem::from(&error)),
-        };
-        std::future::ready((!over).then_some(event))
+pub(super) fn answer(lines: BoxStream<'static, Result<LogLine>>) -> Response {
+    let events = stream::unfold(Some(lines), async |lines| {
+        let mut lines = lines?;
+        Some(match lines.next().await? {
+            Ok(line) => (LogEvent::Line(line.into()), Some(lines)),
+            Err(error) => (LogEvent::Problem(Problem::from(&error)), None),
+        })
     });
     ndjson::lines(events)
 }

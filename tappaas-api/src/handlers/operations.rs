@@ -1,5 +1,8 @@
 use axum::{extract::State as FromState, response::Response};
-use futures::{Stream, StreamExt as _, stream};
+use futures::{
+    Stream, StreamExt as _,
+    stream::{self, BoxStream},
+};
 use http::StatusCode;
 use tappaas_core::{Error, Kind, Result, Scope, model::OperationSpec, platform::Platform};
 
@@ -17,7 +20,7 @@ use crate::{
     path = "/operations/{operation}",
     tag = "operations",
     params(EnvironmentPath, OperationPath),
-    responses((status = 200, body = Operation))
+    responses((status = 200, description = "The operation.", body = Operation))
 )]
 pub(super) async fn show_operation(
     FromState(state): FromState<State>,
@@ -54,7 +57,7 @@ pub(super) async fn cancel_operation(
     path = "/operations/{operation}/progress",
     tag = "operations",
     params(EnvironmentPath, OperationPath),
-    responses((status = 200, body = OperationEvent, content_type = "application/x-ndjson"))
+    responses((status = 200, description = "How it goes, as newline-delimited JSON.", body = OperationEvent, content_type = "application/x-ndjson"))
 )]
 pub(super) async fn follow_operation(
     FromState(state): FromState<State>,
@@ -72,32 +75,50 @@ fn find(platform: &Platform, scope: &Scope, id: &str) -> Result<Operation> {
     found.ok_or_else(|| Error::not_found(format!("there is no operation {}", id.escape_default())))
 }
 
+/// What a follower of an operation knows.
+struct Follower {
+    platform: Platform,
+    scope: Scope,
+    id: String,
+    changes: BoxStream<'static, ()>,
+    told: Option<Operation>,
+}
+
+/// How an operation is now, and each time that changes, until it has ended.
 fn progress(
     platform: Platform,
     scope: Scope,
     id: String,
 ) -> impl Stream<Item = OperationEvent> + Send {
-    // Changes are subscribed to before the first look, so that none is missed.
-    let changes = platform.client().changes(Kind::Operation);
-    let looks = stream::once(std::future::ready(())).chain(changes);
-    let seen = looks.map(move |()| find(&platform, &scope, &id));
-    let told = seen.scan((None, false), |(last, over), seen| {
-        if *over {
-            return std::future::ready(None);
+    let follower = Follower {
+        // Subscribed to before the first look, so that no change is missed.
+        changes: platform.client().changes(Kind::Operation),
+        platform,
+        scope,
+        id,
+        told: None,
+    };
+    stream::unfold(Some(follower), async |follower| follower?.news().await)
+}
+
+impl Follower {
+    /// Waits until there is something to tell. After the last of it nobody follows any more.
+    async fn news(mut self) -> Option<(OperationEvent, Option<Self>)> {
+        loop {
+            match find(&self.platform, &self.scope, &self.id) {
+                Err(error) => {
+                    return Some((OperationEvent::Problem(Problem::from(&error)), None));
+                }
+                Ok(operation) if self.told.as_ref() != Some(&operation) => {
+                    self.told = Some(operation.clone());
+                    let goes_on = !operation.state.ended();
+                    return Some((
+                        OperationEvent::Operation(operation),
+                        goes_on.then_some(self),
+                    ));
+                }
+                Ok(_) => self.changes.next().await?,
+            }
         }
-        let event = match seen {
-            Ok(operation) if last.as_ref() == Some(&operation) => None,
-            Ok(operation) => {
-                *over = operation.state.ended();
-                *last = Some(operation.clone());
-                Some(OperationEvent::Operation(operation))
-            }
-            Err(error) => {
-                *over = true;
-                Some(OperationEvent::Problem(Problem::from(&error)))
-            }
-        };
-        std::future::ready(Some(event))
-    });
-    told.filter_map(std::future::ready)
+    }
 }

@@ -22,7 +22,7 @@ use crate::{
     path = "/releases",
     tag = "releases",
     params(ApplicationPath),
-    responses((status = 200, body = List<Release>))
+    responses((status = 200, description = "The releases.", body = List<Release>))
 )]
 pub(super) async fn list_releases(
     FromState(state): FromState<State>,
@@ -43,7 +43,7 @@ pub(super) async fn list_releases(
     path = "/releases/{release}/diff/{other}",
     tag = "releases",
     params(ApplicationPath, ReleasesPath, RevealQuery),
-    responses((status = 200, body = List<Difference>))
+    responses((status = 200, description = "What differs.", body = List<Difference>))
 )]
 pub(super) async fn compare_releases(
     FromState(state): FromState<State>,

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Says what this server is.
-#[utoipa::path(get, path = "/version", tag = "server", responses((status = 200, body = Version)))]
+#[utoipa::path(get, path = "/version", tag = "server", responses((status = 200, description = "What this server is.", body = Version)))]
 pub(super) async fn version(FromState(state): FromState<State>) -> axum::Json<Version> {
     axum::Json(state.version)
 }

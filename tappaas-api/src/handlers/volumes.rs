@@ -16,7 +16,7 @@ use crate::{
     path = "/volumes",
     tag = "volumes",
     params(EnvironmentPath),
-    responses((status = 200, body = List<Volume>))
+    responses((status = 200, description = "The volumes.", body = List<Volume>))
 )]
 pub(super) async fn list_volumes(
     FromState(state): FromState<State>,
