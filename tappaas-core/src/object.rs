@@ -1,6 +1,6 @@
 //! Objects as stores keep them: identity, metadata, and `spec` and `status` as JSON.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, io};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -330,6 +330,71 @@ impl Object {
     /// The object's identity.
     pub fn key(&self) -> Key {
         Key::new(self.kind, self.metadata.scope(), self.metadata.name.clone())
+    }
+
+    /// Refuses a bad key, and an object that is too large or nested too deep. Returns how many bytes it has when serialised as JSON.
+    ///
+    /// # Errors
+    /// `Invalid`, saying which rule is broken.
+    pub fn check(&self) -> Result<usize> {
+        let key = self.key();
+        key.check()?;
+        let names = [
+            &self.metadata.tenant,
+            &self.metadata.project,
+            &self.metadata.environment,
+        ];
+        if names.into_iter().flatten().count() != key.scope.names().len() {
+            let message = format!("{key} names a project or environment without what it lies in");
+            return Err(Error::invalid(message));
+        }
+        let depth = 1 + depth(&self.spec).max(depth(&self.status));
+        if depth > Self::DEPTH_MAX {
+            let max = Self::DEPTH_MAX;
+            let message =
+                format!("{key} is nested {depth} deep; an object has at most {max} levels");
+            return Err(Error::invalid(message));
+        }
+        let mut size = Size(0);
+        serde_json::to_writer(&mut size, self).map_err(|error| {
+            Error::invalid(format!("{key} cannot be serialised")).with_source(error)
+        })?;
+        if size.0 > Self::SIZE_MAX {
+            let (size, max) = (size.0, Self::SIZE_MAX);
+            let message = format!("{key} has {size} bytes; an object has at most {max}");
+            return Err(Error::invalid(message));
+        }
+        Ok(size.0)
+    }
+}
+
+/// How many arrays and objects lie inside each other. Not recursive, for the value may be deeper than the stack.
+fn depth(value: &Value) -> usize {
+    let mut deepest = 0;
+    let mut waiting = vec![(value, 0)];
+    while let Some((value, outside)) = waiting.pop() {
+        let depth = outside + usize::from(value.is_array() || value.is_object());
+        deepest = deepest.max(depth);
+        match value {
+            Value::Array(items) => waiting.extend(items.iter().map(|item| (item, depth))),
+            Value::Object(fields) => waiting.extend(fields.values().map(|item| (item, depth))),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// Counts what is written to it.
+struct Size(usize);
+
+impl io::Write for Size {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

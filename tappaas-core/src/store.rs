@@ -1,6 +1,6 @@
 //! The [`Store`] trait, and the pure decisions behind its writes.
 
-use std::{fmt, io};
+use std::fmt;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -147,14 +147,14 @@ pub fn decide_put(
     now: Timestamp,
 ) -> Result<Outcome> {
     let key = object.key();
-    check_key(&object, &key)?;
+    key.check()?;
     let Some(old) = check_precondition(existing, &key, precondition)? else {
         object.status = Value::Null;
         object.metadata.uid = uid();
         object.metadata.created = Some(now);
         object.metadata.generation = 1;
         object.metadata.deletion = None;
-        check_size(&object)?;
+        object.check()?;
         return Ok(Outcome::Keep(Box::new(object)));
     };
     object.status.clone_from(&old.status);
@@ -163,7 +163,7 @@ pub fn decide_put(
     object.metadata.deletion = old.metadata.deletion;
     object.metadata.revision = old.metadata.revision;
     object.metadata.generation = old.metadata.generation + u64::from(object.spec != old.spec);
-    check_size(&object)?;
+    object.check()?;
     if object.metadata.deletion.is_some() {
         let allowed = &old.metadata.finalizers;
         object.metadata.finalizers.retain(|f| allowed.contains(f));
@@ -184,7 +184,7 @@ pub fn decide_put_status(
     precondition: Precondition,
 ) -> Result<Outcome> {
     let key = object.key();
-    check_key(&object, &key)?;
+    key.check()?;
     let Some(old) = check_precondition(existing, &key, precondition)? else {
         return Err(not_found(&key));
     };
@@ -192,7 +192,7 @@ pub fn decide_put_status(
         status: object.status,
         ..old.clone()
     };
-    check_size(&new)?;
+    new.check()?;
     Ok(keep_if_changed(new, old))
 }
 
@@ -250,69 +250,4 @@ fn check_precondition<'a>(
 
 fn not_found(key: &Key) -> Error {
     Error::not_found(format!("{key} does not exist"))
-}
-
-fn check_key(object: &Object, key: &Key) -> Result<()> {
-    key.check()?;
-    let metadata = &object.metadata;
-    let names = [&metadata.tenant, &metadata.project, &metadata.environment];
-    if names.into_iter().flatten().count() != key.scope.names().len() {
-        return Err(Error::invalid(format!(
-            "{key} names a project or environment without what it lies in"
-        )));
-    }
-    Ok(())
-}
-
-fn check_size(object: &Object) -> Result<()> {
-    let key = object.key();
-    let depth = 1 + depth(&object.spec).max(depth(&object.status));
-    if depth > Object::DEPTH_MAX {
-        return Err(Error::invalid(format!(
-            "{key} is nested {depth} deep; an object has at most {} levels",
-            Object::DEPTH_MAX
-        )));
-    }
-    let mut size = Size(0);
-    serde_json::to_writer(&mut size, object).map_err(|error| {
-        Error::invalid(format!("{key} cannot be serialised")).with_source(error)
-    })?;
-    if size.0 > Object::SIZE_MAX {
-        return Err(Error::invalid(format!(
-            "{key} has {} bytes; an object has at most {}",
-            size.0,
-            Object::SIZE_MAX
-        )));
-    }
-    Ok(())
-}
-
-/// How many arrays and objects lie inside each other. Not recursive, for the value may be deeper than the stack.
-fn depth(value: &Value) -> usize {
-    let mut deepest = 0;
-    let mut waiting = vec![(value, 0)];
-    while let Some((value, outside)) = waiting.pop() {
-        let depth = outside + usize::from(value.is_array() || value.is_object());
-        deepest = deepest.max(depth);
-        match value {
-            Value::Array(items) => waiting.extend(items.iter().map(|item| (item, depth))),
-            Value::Object(fields) => waiting.extend(fields.values().map(|item| (item, depth))),
-            _ => {}
-        }
-    }
-    deepest
-}
-
-/// Counts what is written to it.
-struct Size(usize);
-
-impl io::Write for Size {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

@@ -1,0 +1,27 @@
+use std::{path::Path, sync::Arc};
+
+use tappaas_core::{Ids, Result, memory};
+use tappaas_store::{Config, Embedded, Limits};
+use tempfile::TempDir;
+
+pub(crate) fn open(directory: &Path) -> Result<Embedded> {
+    open_with(directory, Limits::default(), Arc::new(memory::Ids::new()))
+}
+
+pub(crate) fn open_with(directory: &Path, limits: Limits, ids: Arc<dyn Ids>) -> Result<Embedded> {
+    let config = Config {
+        limits,
+        ..Config::new(directory)
+    };
+    Embedded::open(config, Arc::new(memory::Clock::new()), ids)
+}
+
+/// A store whose directory has no name any more, so that nothing of it is left behind.
+pub(crate) fn fresh() -> Embedded {
+    let directory = directory();
+    open(directory.path()).unwrap()
+}
+
+pub(crate) fn directory() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
