@@ -1,1 +1,24 @@
-//! Facade.
+#![doc = include_str!("../README.md")]
+
+#[cfg(feature = "machine")]
+mod machine;
+#[cfg(feature = "machine")]
+mod system;
+
+#[cfg(feature = "machine")]
+pub use machine::{Machine, MachineConfig, helper_main};
+#[cfg(feature = "machine")]
+pub use system::{RandomIds, SystemClock};
+pub use tappaas_core as core;
+pub use tappaas_core::{
+    controller::Settings,
+    platform::{Accepted, Backends, Deployment, Platform},
+};
+#[cfg(feature = "local")]
+pub use tappaas_local as local;
+#[cfg(feature = "registry")]
+pub use tappaas_registry as registry;
+#[cfg(feature = "store")]
+pub use tappaas_store as store;
+#[cfg(feature = "tls")]
+pub use tappaas_tls as tls;

@@ -12,6 +12,7 @@ use tappaas_core::{
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct BuilderConfig {
     /// The folder that holds everything: logs, caches, what is being built. Created if missing. One process at a time.
+    #[serde(default)]
     pub data_dir: PathBuf,
     /// So many builds run at the same time; further ones wait. Default: 1.
     #[serde(default = "one")]
@@ -37,6 +38,12 @@ pub struct BuilderConfig {
     /// The space that the caches of all applications may take together; the longest unused are deleted first. Default: 20 GiB.
     #[serde(default = "caches")]
     pub caches: Bytes,
+}
+
+impl Default for BuilderConfig {
+    fn default() -> Self {
+        Self::new(PathBuf::new())
+    }
 }
 
 /// What one build may use. One that exceeds a limit fails and is told which.

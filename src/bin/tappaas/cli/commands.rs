@@ -1,0 +1,320 @@
+use std::{path::PathBuf, str::FromStr};
+
+use clap::{Args, Subcommand};
+use clap_complete::Shell;
+use tappaas_core::Name;
+
+use super::ServeArgs;
+
+/// The commands, in the order that a newcomer meets them.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Build and run a folder, print its address and follow its logs; Ctrl-C stops what this started
+    Up(UpArgs),
+    /// Write a tappaas.toml to start from
+    Init {
+        /// The folder of the source code
+        #[arg(default_value = ".")]
+        path: PathBuf,
+    },
+    /// Build and release a folder or an image, and wait until it is healthy
+    Deploy(DeployArgs),
+    /// Show the steps that deploying a folder would take, and do nothing
+    Plan(PlanArgs),
+    /// List the applications
+    Apps,
+    /// Show how an application is
+    Status(AppArgs),
+    /// Show what an application writes
+    Logs(LogsArgs),
+    /// List the releases of an application
+    Releases(AppArgs),
+    /// Make a new release with the content of an older one
+    Rollback(RollbackArgs),
+    /// Show what differs between two releases
+    Diff(DiffArgs),
+    /// List the builds of an application
+    Builds(BuildsArgs),
+    /// Change how many instances run
+    Scale(ScaleArgs),
+    /// Replace every instance by a new one
+    Restart {
+        #[command(flatten)]
+        app: AppArgs,
+        /// Do not wait; print the operation's id
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Run a command inside an instance
+    Exec(ExecArgs),
+    /// Set, unset or list an application's variables
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// List or remove volumes
+    #[command(subcommand)]
+    Volumes(VolumesCommand),
+    /// List, create or remove environments
+    #[command(subcommand)]
+    Env(EnvCommand),
+    /// Cancel an operation that has not ended
+    Cancel {
+        /// The operation's id
+        operation: String,
+    },
+    /// Stop an application and forget it; its volumes stay
+    Destroy(DestroyArgs),
+    /// Run the server in the foreground
+    Serve(ServeArgs),
+    /// Stop the server; applications go on
+    Stop(StopArgs),
+    /// Print a systemd unit for the server, and write it after a confirmation
+    Install {
+        /// Write without asking
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Say what this machine allows, and how to get more
+    Doctor,
+    /// Print a completion script
+    Completions {
+        /// For this shell
+        shell: Shell,
+    },
+}
+
+/// An application.
+#[derive(Args, Debug)]
+pub(crate) struct AppArgs {
+    /// The application's name
+    #[arg(value_name = "APP")]
+    pub(crate) app: Name,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct UpArgs {
+    /// The folder of the source code
+    #[arg(default_value = ".")]
+    pub(crate) path: PathBuf,
+    /// The application's name [default: the manifest's, else the folder's]
+    #[arg(long)]
+    pub(crate) name: Option<Name>,
+    /// Leave it running and return once it is healthy
+    #[arg(long)]
+    pub(crate) detach: bool,
+    #[command(flatten)]
+    pub(crate) serve: ServeArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DeployArgs {
+    /// The folder of the source code
+    #[arg(required_unless_present = "image")]
+    pub(crate) path: Option<PathBuf>,
+    /// An image in the registry instead of source code
+    #[arg(long, value_name = "REF", conflicts_with = "path")]
+    pub(crate) image: Option<String>,
+    /// The application's name [default: the manifest's, else the folder's or image's]
+    #[arg(long)]
+    pub(crate) name: Option<Name>,
+    /// Do not wait; print the operation's id
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PlanArgs {
+    /// The folder of the source code
+    #[arg(default_value = ".")]
+    pub(crate) path: PathBuf,
+    /// The application's name [default: the manifest's, else the folder's]
+    #[arg(long)]
+    pub(crate) name: Option<Name>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct LogsArgs {
+    #[command(flatten)]
+    pub(crate) app: AppArgs,
+    /// Go on with later lines
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Of this process only
+    #[arg(long, value_name = "NAME")]
+    pub(crate) process: Option<Name>,
+    /// Of this build instead
+    #[arg(long, value_name = "N", conflicts_with_all = ["process", "since"])]
+    pub(crate) build: Option<u64>,
+    /// Not before: a time such as 2026-11-21T08:00:00Z, or a span such as 10m
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) since: Option<String>,
+    /// The last so many lines
+    #[arg(long, value_name = "LINES", default_value_t = 200)]
+    pub(crate) tail: usize,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RollbackArgs {
+    #[command(flatten)]
+    pub(crate) app: AppArgs,
+    /// The release to go back to [default: the healthy one before the current]
+    pub(crate) release: Option<u64>,
+    /// Do not wait; print the operation's id
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DiffArgs {
+    #[command(flatten)]
+    pub(crate) app: AppArgs,
+    /// The older release
+    pub(crate) from: u64,
+    /// The newer release
+    pub(crate) to: u64,
+    /// Show the values of variables
+    #[arg(long)]
+    pub(crate) reveal: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BuildsArgs {
+    #[command(flatten)]
+    pub(crate) app: AppArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ScaleArgs {
+    #[command(flatten)]
+    pub(crate) app: AppArgs,
+    /// How many instances of which process
+    #[arg(required = true, value_name = "PROCESS=N")]
+    pub(crate) counts: Vec<Scale>,
+    /// Do not wait; print the operation's id
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
+/// `web=3`.
+#[derive(Clone, Debug)]
+pub(crate) struct Scale {
+    pub(crate) process: Name,
+    pub(crate) count: u32,
+}
+
+impl FromStr for Scale {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (process, count) = text
+            .split_once('=')
+            .ok_or("expected PROCESS=N, such as web=3")?;
+        Ok(Self {
+            process: process
+                .parse()
+                .map_err(|error: tappaas_core::Error| error.to_string())?,
+            count: count
+                .parse()
+                .map_err(|_| format!("`{count}` is not a number of instances"))?,
+        })
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ExecArgs {
+    #[command(flatten)]
+    pub(crate) app: AppArgs,
+    /// In an instance of this process
+    #[arg(long, value_name = "NAME", default_value = "web")]
+    pub(crate) process: Name,
+    /// In this instance
+    #[arg(long, value_name = "ID")]
+    pub(crate) instance: Option<String>,
+    /// The program and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Set variables, and release them
+    Set {
+        #[command(flatten)]
+        app: AppArgs,
+        /// The variables; `KEY=-` reads the value from standard input
+        #[arg(required = true, value_name = "KEY=VALUE")]
+        variables: Vec<String>,
+        /// Do not wait; print the operation's id
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Unset variables, and release that
+    Unset {
+        #[command(flatten)]
+        app: AppArgs,
+        /// The variables
+        #[arg(required = true, value_name = "KEY")]
+        names: Vec<String>,
+        /// Do not wait; print the operation's id
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// List variables, and where each comes from
+    List {
+        #[command(flatten)]
+        app: AppArgs,
+        /// Show the values
+        #[arg(long)]
+        reveal: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum VolumesCommand {
+    /// List the volumes of this environment
+    Ls,
+    /// Delete a volume and all that is in it
+    Rm {
+        #[command(flatten)]
+        app: AppArgs,
+        /// The volume's name
+        volume: Name,
+        /// Delete without asking
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EnvCommand {
+    /// List the environments of this project
+    Ls,
+    /// Create an environment
+    Create {
+        /// Its name
+        name: Name,
+    },
+    /// Remove an environment that is empty
+    Rm {
+        /// Its name
+        name: Name,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DestroyArgs {
+    #[command(flatten)]
+    pub(crate) app: AppArgs,
+    /// Delete its volumes and all that is in them, too
+    #[arg(long)]
+    pub(crate) volumes: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StopArgs {
+    /// Stop the applications, too
+    #[arg(long)]
+    pub(crate) apps: bool,
+}

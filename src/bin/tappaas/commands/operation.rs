@@ -1,0 +1,111 @@
+use std::process::ExitCode;
+
+use anyhow::Result;
+use futures::StreamExt as _;
+use tappaas_api::types::{Accepted, LogQuery, Operation, OperationState};
+
+use super::session::Session;
+use crate::output::Progress;
+
+/// How many of a refused release's last lines are shown.
+const LAST_LINES: usize = 20;
+
+/// Waits for what was accepted, and tells how it went by text and exit code.
+pub(super) async fn settle(session: &Session, accepted: &Accepted, wait: bool) -> Result<ExitCode> {
+    let printer = session.printer;
+    for note in &accepted.notes {
+        printer.note(format_args!("note: {note}"));
+    }
+    let Some(id) = &accepted.operation else {
+        printer.value(accepted, |_| printer.line("nothing changed"))?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    if !wait {
+        printer.value(accepted, |_| printer.line(id))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut progress = printer.progress();
+    let operation = follow(session, id, &mut progress).await?;
+    finish(session, operation, progress).await
+}
+
+/// Follows an operation to its end.
+pub(super) async fn follow(
+    session: &Session,
+    id: &str,
+    progress: &mut Progress,
+) -> Result<Operation> {
+    let mut events = session
+        .client
+        .watch_operation(&session.environment, id)
+        .await?;
+    let mut last = None;
+    while let Some(operation) = events.next().await {
+        let operation = operation?;
+        if !operation.state.ended() {
+            progress.step(&operation.message);
+        }
+        last = Some(operation);
+    }
+    match last.filter(|operation| operation.state.ended()) {
+        Some(operation) => Ok(operation),
+        // The server went away meanwhile; the operation goes on when it is back.
+        None => anyhow::bail!(
+            "lost the server while it worked; `tappaas status` shows how it goes once it is back"
+        ),
+    }
+}
+
+async fn finish(session: &Session, operation: Operation, progress: Progress) -> Result<ExitCode> {
+    let succeeded = operation.state == OperationState::Succeeded;
+    progress.finish(if succeeded { "✓" } else { "✗" }, &operation.message);
+    session.printer.value(&operation, |_| ())?;
+    if succeeded {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if operation.state == OperationState::Failed {
+        last_lines(session, &operation).await;
+    }
+    Ok(ExitCode::FAILURE)
+}
+
+/// Shows what a refused release or build wrote last.
+pub(super) async fn last_lines(session: &Session, operation: &Operation) {
+    let printer = session.printer;
+    let app = &operation.application;
+    let lines = match (operation.release, operation.build) {
+        (Some(release), _) => {
+            let query = LogQuery {
+                release: Some(release),
+                tail: Some(LAST_LINES),
+                ..LogQuery::default()
+            };
+            session.client.logs(&session.environment, app, &query).await
+        }
+        (None, Some(build)) => {
+            session
+                .client
+                .build_logs(&session.environment, app, build, false)
+                .await
+        }
+        (None, None) => return,
+    };
+    let Ok(lines) = lines else {
+        return;
+    };
+    let lines: Vec<_> = lines.filter_map(|line| async { line.ok() }).collect().await;
+    let shown = &lines[lines.len().saturating_sub(LAST_LINES)..];
+    if shown.is_empty() || printer.json() {
+        return;
+    }
+    printer.note("its last lines:");
+    for line in shown {
+        printer.note(format_args!("  {}", line.text));
+    }
+}
+
+pub(super) async fn cancel(session: &Session, id: &str) -> Result<()> {
+    session.client.cancel(&session.environment, id).await?;
+    session.printer.line("cancelled");
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! `tappaas serve`: the server.
+
+mod config;
+
+use std::{future::IntoFuture as _, sync::Arc};
+
+use anyhow::{Context as _, Result};
+use tappaas::Machine;
+use tappaas_api::{
+    Limits, Metrics, MetricsSource, State, admin,
+    types::{Stop, Version},
+};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use self::config::Config;
+use crate::{
+    cli::ServeArgs,
+    place::{self, DataDir},
+};
+
+/// Why the server ends.
+enum End {
+    Signal,
+    Asked { apps: bool },
+}
+
+/// Runs the server until it is told to stop. Applications go on, unless they are to stop, too.
+pub(crate) async fn serve(data: &DataDir, args: &ServeArgs) -> Result<()> {
+    if args.detached {
+        rustix::process::setsid().context("cannot leave the terminal's session")?;
+    }
+    log();
+    let config = Config::read(args)?;
+    data.make()?;
+    let admin = TcpListener::bind(config.admin).await;
+    let admin = admin.with_context(|| {
+        format!(
+            "cannot listen on {} for health and metrics; choose another with --admin",
+            config.admin
+        )
+    })?;
+    let machine = Machine::open(config.machine(data)?).await?;
+    let (ask, mut asked) = mpsc::channel(1);
+    let state = state(&machine, ask).await?;
+    let figures = admin::router(machine.platform().clone(), state.metrics.clone());
+    let api = tappaas_api::listen(&data.socket()).await?;
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(tappaas_api::serve(
+        api,
+        state,
+        stop.clone().cancelled_owned(),
+    ));
+    let watching =
+        axum::serve(admin, figures).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let watching = tokio::spawn(watching.into_future());
+    tracing::info!(data = %data.path().display(), "ready");
+    let end = until_told(&mut asked).await?;
+    stop.cancel();
+    watching.abort();
+    if let Err(error) = serving.await.context("the API's task")? {
+        tracing::warn!(%error, "the API did not end well");
+    }
+    if let End::Asked { apps: true } = end {
+        machine.stop_applications().await?;
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// What the API works with.
+async fn state(machine: &Machine, stop: mpsc::Sender<Stop>) -> Result<State> {
+    let ingress = machine.ingress().listen().await?;
+    let edge = machine.ingress().clone();
+    let source = MetricsSource::new("edge", move || {
+        let edge = edge.clone();
+        async move { edge.metrics().await }
+    });
+    Ok(State {
+        platform: machine.platform().clone(),
+        version: Version {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            api: "v1".to_owned(),
+            ingress: ingress.first().map(ToString::to_string),
+        },
+        stop,
+        limits: Limits::default(),
+        metrics: Arc::new(Metrics::new(machine.platform().client(), vec![source])),
+    })
+}
+
+async fn until_told(asked: &mut mpsc::Receiver<Stop>) -> Result<End> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => End::Signal,
+        _ = interrupt.recv() => End::Signal,
+        apps = asked.recv() => End::Asked { apps: apps.is_some_and(|stop| stop.apps) },
+    })
+}
+
+fn log() {
+    let filter = place::log_filter().unwrap_or_else(|| "info".to_owned());
+    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+}
