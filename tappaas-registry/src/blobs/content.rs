@@ -27,9 +27,11 @@ impl Blobs {
     pub(crate) fn open(disk: Arc<Disk>) -> Result<Self> {
         let root = disk.root().join(BLOBS);
         // All 256 shards now, so that no push has to make one.
+        disk.ensure_directory(&root)?;
         for shard in 0..=u8::MAX {
-            disk.ensure_directory(&root.join(hex::encode([shard])))?;
+            disk::make_directory(&root.join(hex::encode([shard])))?;
         }
+        disk::sync_directory(&root)?;
         Ok(Self { disk, root })
     }
 

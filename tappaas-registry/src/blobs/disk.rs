@@ -74,7 +74,7 @@ impl Disk {
             next = directory.parent();
         }
         for directory in missing.into_iter().rev() {
-            fs::create_dir(directory).map_err(|error| Error::io("create", directory, error))?;
+            make_directory(directory)?;
             sync_parent(directory)?;
         }
         Ok(())
@@ -243,6 +243,16 @@ pub(crate) fn entries(directory: &Path) -> Result<Vec<String>> {
         names.extend(entry.map_err(failed)?.file_name().into_string());
     }
     Ok(names)
+}
+
+/// Makes a directory unless it is there. Its name is durable once its parent is synced.
+pub(crate) fn make_directory(directory: &Path) -> Result<()> {
+    match fs::create_dir(directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(Error::io("create", directory, error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Makes the names in a directory durable.

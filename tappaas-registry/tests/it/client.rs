@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// A client of one registry, which has the repositories without a host.
-fn client(address: SocketAddr, credentials: &[Credential]) -> Registry {
+pub(crate) fn client(address: SocketAddr, credentials: &[Credential]) -> Registry {
     let config = Config {
         registry: Some(address.to_string()),
         plain_http: vec![address.to_string()],
@@ -155,7 +155,7 @@ async fn content_that_is_not_what_was_announced_is_not_pushed() {
         Content::Blob(digest.clone()),
         Content::Manifest(digest.clone()),
     ] {
-        let error = push(&registry, &repository, content.clone(), &noise(1, 5 << 20))
+        let error = push(&registry, &repository, content.clone(), &noise(1, 3 << 20))
             .await
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{error:?}");

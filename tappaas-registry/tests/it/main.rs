@@ -6,6 +6,7 @@ mod blobs;
 #[cfg(feature = "client")]
 mod client;
 mod collection;
+mod conformance;
 mod content;
 mod crash;
 mod embedded;
