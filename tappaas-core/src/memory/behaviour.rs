@@ -1,4 +1,6 @@
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
+
+use crate::{Digest, backend::Template, model::Command};
 
 /// What a simulated process does. The default is ready at once, runs until it is stopped, ends as soon as it gets its stop signal,
 /// and answers every request at once with the number of its release.
@@ -84,5 +86,25 @@ impl Behaviour {
             memory: u64::MAX,
             ..Self::default()
         }
+    }
+}
+
+/// Which instances behave how.
+#[derive(Debug, Default)]
+pub(super) struct Behaviours {
+    pub(super) by_image: HashMap<Digest, Behaviour>,
+    pub(super) by_command: Vec<(Command, Behaviour)>,
+}
+
+impl Behaviours {
+    /// How an instance of a template behaves: the newest rule for its command, then that for its image.
+    pub(super) fn of(&self, template: &Template) -> Behaviour {
+        let by_command = template.command.as_ref().and_then(|command| {
+            let mut rules = self.by_command.iter().rev();
+            rules.find(|(ruled, _)| ruled == command)
+        });
+        let by_command = by_command.map(|(_, behaviour)| behaviour);
+        let by_image = || self.by_image.get(&template.image.digest);
+        by_command.or_else(by_image).cloned().unwrap_or_default()
     }
 }

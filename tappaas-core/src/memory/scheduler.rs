@@ -58,12 +58,14 @@ impl Scheduler {
 
     /// Instances of this image that are started from now on behave so.
     pub fn behave_by_image(&self, image: Digest, behaviour: Behaviour) {
-        self.workloads.behave_by_image(image, behaviour);
+        self.workloads
+            .behave(|all| _ = all.by_image.insert(image, behaviour));
     }
 
     /// Instances of this command that are started from now on behave so, whatever their image.
     pub fn behave_by_command(&self, command: Command, behaviour: Behaviour) {
-        self.workloads.behave_by_command(command, behaviour);
+        self.workloads
+            .behave(|all| all.by_command.push((command, behaviour)));
     }
 }
 

@@ -164,3 +164,30 @@ async fn instances_behave_as_their_image_says() {
         .unwrap();
     assert_eq!(format!("{:?}", world.network), "{}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_higher_priority_takes_the_room_of_a_lower_one_once_that_has_stopped() {
+    let world = World::new();
+    let mut node = world.scheduler.nodes().await.unwrap().remove(0);
+    node.offer.capacity.instances = 1;
+    world.scheduler.set_nodes(vec![node]);
+    let slow = Behaviour {
+        stop: Some(Duration::from_secs(5)),
+        ..Behaviour::default()
+    };
+    world.scheduler.behave_by_image(Digest::of("image 1"), slow);
+    let low = workload(1, &[(1, 1)]);
+    world.scheduler.apply(&low).await.unwrap();
+    world.until(|status| ready(status).len() == 1).await;
+    let mut high = workload(1, &[(2, 1)]);
+    high.id.process = Name::new("important").unwrap();
+    high.releases[0].template.placement.priority = 1;
+    world.scheduler.apply(&high).await.unwrap();
+    let waiting = world.scheduler.observe(&high.id).await.unwrap().unwrap();
+    assert!(waiting.instances.is_empty(), "{waiting:?}");
+    assert_eq!(waiting.unplaced[0].missing, 1);
+    let evicted = world.until(|status| status.instances.is_empty()).await;
+    assert_eq!(evicted.unplaced[0].missing, 1);
+    let placed = world.scheduler.observe(&high.id).await.unwrap().unwrap();
+    assert_eq!((placed.instances.len(), placed.unplaced.len()), (1, 0));
+}

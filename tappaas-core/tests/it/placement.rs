@@ -110,6 +110,10 @@ proptest! {
         let evicted = plan.evictions.keys().filter(|victim| live(victim)).count();
         prop_assert_eq!(evicted, fewest.live, "{:#?}", plan);
         prop_assert_eq!(plan.evictions.is_empty(), fewest.all == 0, "{:#?}", plan);
+        for spared in plan.evictions.keys() {
+            let others: Vec<_> = plan.evictions.keys().filter(|victim| *victim != spared).collect();
+            prop_assert!(!oracle.suffices(&pending, chosen, &others), "{spared} could stay: {plan:#?}");
+        }
         if fewest.all == 0 {
             let rank = |node: &str| (oracle.avoided(&pending, node), oracle.crowd(&pending, node));
             let free = ways.iter().filter(|(evictions, _)| evictions.all == 0);

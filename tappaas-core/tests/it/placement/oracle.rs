@@ -1,5 +1,5 @@
 use tappaas_core::{
-    backend::Node,
+    backend::{InstanceId, Node},
     placement::{Effect, Instance, Occupant, Plan, Spread},
 };
 
@@ -133,67 +133,65 @@ impl<'a> Oracle<'a> {
             names.iter().any(|name| *name == own.name.as_str())
         };
         here.iter()
-            .any(|other| repels(&other))
+            .any(repels)
             .then(|| "anti-affinity of another".to_owned())
     }
 
     /// The fewest that must go from a node so that an instance can come; `None`: nothing helps.
     pub(super) fn fewest_evictions(&self, instance: &Instance, node: &str) -> Option<Evictions> {
-        let evictable: Vec<_> = self
-            .on
-            .iter()
-            .filter(|occupant| {
-                occupant.node == node
-                    && (occupant.leaving
-                        || occupant.instance.constraints.priority < instance.constraints.priority)
-            })
-            .collect();
-        // What is leaving is lost to those who stay, whoever comes.
-        let staying = Self {
-            nodes: self.nodes,
-            on: self
-                .on
-                .iter()
-                .filter(|occupant| !occupant.leaving)
-                .cloned()
-                .collect(),
-        };
+        let priority = instance.constraints.priority;
+        let evictable = self.on.iter().filter(|occupant| {
+            let lower = occupant.instance.constraints.priority < priority;
+            occupant.node == node && (occupant.leaving || lower)
+        });
+        let evictable: Vec<_> = evictable.collect();
         let sets = (0_u32..1 << evictable.len()).filter_map(|set| {
             let chosen = evictable
                 .iter()
                 .enumerate()
                 .filter(|(bit, _)| set >> bit & 1 == 1);
             let victims: Vec<_> = chosen.map(|(_, victim)| *victim).collect();
-            let left = self.on.iter().filter(|occupant| {
-                !victims
-                    .iter()
-                    .any(|victim| victim.instance.id == occupant.instance.id)
-            });
-            let left = Self {
-                nodes: self.nodes,
-                on: left.cloned().collect(),
-            };
-            let here = left.on.iter().filter(|occupant| occupant.node == node);
-            let deprived = here
-                .filter(|occupant| staying.content(occupant) && !left.content(occupant))
-                .count();
-            // Whether it is the first of its application is told from the world as it is.
-            let founding =
-                self.on.iter().all(|other| {
-                    other.instance.workload.application != instance.workload.application
-                }) || left.on.iter().any(|other| {
-                    other.instance.workload.application == instance.workload.application
-                }) || !instance
-                    .constraints
-                    .affinity
-                    .iter()
-                    .any(|name| *name == instance.workload.application.name.as_str());
-            (deprived == 0 && founding && left.fault(instance, node).is_none()).then(|| Evictions {
+            let ids: Vec<_> = victims.iter().map(|victim| &victim.instance.id).collect();
+            self.suffices(instance, node, &ids).then(|| Evictions {
                 live: victims.iter().filter(|victim| !victim.leaving).count(),
                 all: victims.len(),
             })
         });
         sets.min()
+    }
+
+    /// Says whether an instance can come to a node once these are gone, and nobody who stays is deprived.
+    pub(super) fn suffices(&self, instance: &Instance, node: &str, gone: &[&InstanceId]) -> bool {
+        let without = |gone: &dyn Fn(&Occupant) -> bool| Self {
+            nodes: self.nodes,
+            on: self
+                .on
+                .iter()
+                .filter(|occupant| !gone(occupant))
+                .cloned()
+                .collect(),
+        };
+        // What is leaving is lost to those who stay, whoever comes.
+        let staying = without(&|occupant| occupant.leaving);
+        let left = without(&|occupant| gone.contains(&&occupant.instance.id));
+        let mut here = left.on.iter().filter(|occupant| occupant.node == node);
+        let deprived = here.any(|occupant| staying.content(occupant) && !left.content(occupant));
+        // Whether it is the first of its application is told from the world as it is.
+        let own = &instance.workload.application;
+        let any = |world: &Self| {
+            world
+                .on
+                .iter()
+                .any(|other| other.instance.workload.application == *own)
+        };
+        let widowed = any(self)
+            && !any(&left)
+            && instance
+                .constraints
+                .affinity
+                .iter()
+                .any(|name| *name == own.name.as_str());
+        !deprived && !widowed && left.fault(instance, node).is_none()
     }
 
     /// How many taints ask the instance to go elsewhere.
