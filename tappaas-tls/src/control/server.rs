@@ -151,7 +151,10 @@ async fn converse(
             Some(Ask::TakeOver) => return hand_over(stream, daemon, listener).await,
             Some(Ask::Leave { drain_ms }) => {
                 daemon.leave(Stop::Told(Duration::from_millis(drain_ms)));
-                return frame::write(&mut stream, &Tell::Done).await;
+                frame::write(&mut stream, &Tell::Done).await?;
+                // Kept until this process ends, so that the one that asked sees the end, or until that one goes.
+                while frame::read::<Ask>(&mut stream).await?.is_some() {}
+                return Ok(());
             }
             Some(ask) => tokio::select! {
                 biased;

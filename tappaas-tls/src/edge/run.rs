@@ -240,6 +240,9 @@ impl Edge {
         };
         if timeout(within, ended).await.is_err() {
             tracing::warn!("connections were broken off, as they did not end in time");
+            if let Some(predecessor) = &self.writing.lock().await.predecessor {
+                predecessor.kill();
+            }
         }
     }
 

@@ -92,14 +92,11 @@ impl Supervisor {
             Err(error) => return Err(error),
         };
         let drain_ms = u64::try_from(drain.as_millis()).unwrap_or(u64::MAX);
-        // The watch ends with the process.
-        let mut end = Connection::open(&self.state).await?;
         connection.ask(&Ask::Leave { drain_ms }).await?;
-        let gone = async { while end.next().await.is_some() {} };
-        let message = "the edge does not go";
-        timeout(drain + START_MAX, gone)
-            .await
-            .map_err(|_| Error::unavailable(message))
+        // This connection ends with the process.
+        let gone = async { while connection.next().await.is_some() {} };
+        let still_there = |_| Error::unavailable("the edge does not go");
+        timeout(drain + START_MAX, gone).await.map_err(still_there)
     }
 
     /// A connection of its own, for a `Watch`.

@@ -239,7 +239,7 @@ async fn an_ingress_finds_the_routes_that_the_edge_serves() {
             .contains("tappaas_edge_table_generation 2")
     );
     second.stop(Duration::from_secs(5)).await.unwrap();
-    eventually("it ends", || async { !runs(edge) }).await;
+    eventually("the kernel has buried it", || async { !runs(edge) }).await;
     assert!(
         !home.path().join("edge.sock").exists(),
         "nothing is left listening"
@@ -394,6 +394,29 @@ async fn what_is_left_in_an_old_edge_is_counted_and_kept_up_to_date() {
     eventually("it is drained", || async { draining().await.is_empty() }).await;
     eventually("the old edge ends", || async { !runs(first_edge) }).await;
     assert_eq!(get(address, HOST, "/").await.body, "new");
+}
+
+#[tokio::test]
+async fn an_edge_that_is_stopped_leaves_no_edge_before_it_behind() {
+    let home = Home::new();
+    let held = Origin::tcp(|stream| async move {
+        std::future::pending::<()>().await;
+        drop(stream);
+    })
+    .await;
+    let first = home.ingress(|_| {}).await;
+    first.apply(&web(1, &[held.endpoint()])).await.unwrap();
+    let address = first.listen().await.unwrap()[0];
+    let mut busy = Raw::open(address).await;
+    busy.send(format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n\r\n"))
+        .await;
+    eventually("the request is there", || async { held.connections() == 1 }).await;
+    drop(first);
+    let second = home.ingress(|edge| edge.limits.headers = 99).await;
+    assert_eq!(edges(home.path()).len(), 2);
+    second.stop(Duration::from_millis(100)).await.unwrap();
+    eventually("both have gone", || async { edges(home.path()).is_empty() }).await;
+    assert_eq!(busy.rest().await, "");
 }
 
 #[tokio::test]
