@@ -140,21 +140,21 @@ impl LayerRef {
 /// What an image says about how to run it.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-pub struct ImageConfig {
+pub(crate) struct ImageConfig {
     /// The program that `Cmd` is given to.
     #[serde(deserialize_with = "nullable")]
-    pub entrypoint: Vec<String>,
+    pub(crate) entrypoint: Vec<String>,
     /// What to run.
     #[serde(deserialize_with = "nullable")]
-    pub cmd: Vec<String>,
+    pub(crate) cmd: Vec<String>,
     /// Environment variables, `NAME=value`.
     #[serde(deserialize_with = "nullable")]
-    pub env: Vec<String>,
+    pub(crate) env: Vec<String>,
     /// Where to start it; empty: at the root.
-    pub working_dir: PathBuf,
+    pub(crate) working_dir: PathBuf,
     /// Names and values that others gave a meaning.
     #[serde(deserialize_with = "nullable")]
-    pub labels: BTreeMap<String, String>,
+    pub(crate) labels: BTreeMap<String, String>,
 }
 
 impl ImageConfig {
@@ -169,7 +169,7 @@ impl ImageConfig {
     }
 
     /// The image runs on this machine's userland and nowhere else.
-    pub fn needs_host_stack(&self) -> bool {
+    pub(crate) fn needs_host_stack(&self) -> bool {
         self.labels
             .get(labels::STACK)
             .is_some_and(|stack| stack == labels::HOST)

@@ -54,7 +54,7 @@ impl Hidden {
                 .map_err(failure("make opaque", path))?;
         }
         for path in &self.paths {
-            let above = path.parent().unwrap_or(Path::new(""));
+            let above = path.parent().unwrap_or_else(|| Path::new(""));
             tree.directory(above)
                 .and_then(|()| whiteout::hide(folder, path))
                 .map_err(failure("hide", path))?;
@@ -71,7 +71,7 @@ enum Marker {
 
 fn marker(path: &Path) -> Option<Marker> {
     let name = path.file_name()?.as_bytes();
-    let folder = path.parent().unwrap_or(Path::new(""));
+    let folder = path.parent().unwrap_or_else(|| Path::new(""));
     match name.strip_prefix(WHITEOUT) {
         _ if name == OPAQUE => Some(Marker::Opaque(folder.to_owned())),
         _ if name.starts_with(RESERVED) => Some(Marker::Reserved),

@@ -5,11 +5,11 @@
 //! none is writable. Devices, pipes and set-user-id bits mean nothing inside a sandbox and are left out.
 
 mod documents;
-pub mod labels;
+pub(crate) mod labels;
 mod layer;
 mod source;
 mod store;
 mod whiteout;
 
-pub use self::documents::ImageConfig;
+pub(crate) use self::documents::ImageConfig;
 pub(crate) use self::store::{Images, Unpacked};

@@ -1,124 +1,131 @@
-//! Whether this machine takes another instance. Pure.
+//! Which missing instances this machine takes. Pure.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeMap, sync::Arc};
 
 use tappaas_core::{
-    backend::Node,
-    model::{ApplicationKey, Resources},
-    placement::{Constraints, Effect},
+    backend::{InstanceId, Node, Template, Unplaced, WorkloadId},
+    placement::{Instance, Occupant, place},
 };
 
-/// What instances have taken of the machine.
-#[derive(Debug, Default)]
-pub(super) struct Taken<'a> {
-    pub(super) cpu_millis: u64,
-    pub(super) memory: u64,
-    pub(super) instances: u32,
-    pub(super) applications: BTreeSet<&'a ApplicationKey>,
+use super::table::Table;
+
+/// An instance to be started.
+#[derive(Debug)]
+pub(super) struct Missing {
+    pub(super) workload: WorkloadId,
+    pub(super) release: u64,
+    pub(super) template: Arc<Template>,
 }
 
-impl<'a> Taken<'a> {
-    pub(super) fn add(&mut self, application: &'a ApplicationKey, requests: &Resources) {
-        self.cpu_millis += u64::from(requests.cpu_millis.unwrap_or(0));
-        self.memory += requests.memory.unwrap_or(0);
-        self.instances += 1;
-        self.applications.insert(application);
-    }
-}
+/// Of one release so many missing instances are placed at once.
+const PENDING_MAX: u32 = 64;
 
-/// Says why a node does not take another instance; nothing: it does. What an instance does not request is not counted.
-pub(super) fn refusals(
-    node: &Node,
-    taken: &Taken<'_>,
-    application: &ApplicationKey,
-    wanted: &Constraints,
-) -> Vec<String> {
-    let offer = &node.offer;
-    let mut reasons = Vec::new();
-    let mut short = |what: &str, wanted: u64, left: u64, unit: &str| {
-        if wanted > left {
-            reasons.push(format!(
-                "node {} has {left} {unit} of {what} left, {wanted} are requested",
-                node.name
-            ));
+impl Table {
+    /// Decides about what is missing: returns what `node` takes now, tells those to stop that have to make room for more important
+    /// ones, and notes the reasons of the rest.
+    pub(super) fn admit(&mut self, node: &Node) -> Vec<Missing> {
+        let mut pending = Vec::new();
+        let mut questions = BTreeMap::new();
+        let mut unplaced: BTreeMap<WorkloadId, Vec<Unplaced>> = BTreeMap::new();
+        for (id, entry) in &self.0 {
+            for set in entry.missing() {
+                let template = Arc::new(set.template);
+                for _ in 0..set.count.min(PENDING_MAX) {
+                    let instance = InstanceId(format!("missing-{:08}", questions.len()));
+                    pending.push(Instance {
+                        id: instance.clone(),
+                        workload: id.clone(),
+                        constraints: template.placement.clone(),
+                    });
+                    questions.insert(instance, (id.clone(), set.release, Arc::clone(&template)));
+                }
+                unplaced.entry(id.clone()).or_default().push(Unplaced {
+                    release: set.release,
+                    missing: set.count,
+                    reasons: Vec::new(),
+                });
+            }
         }
-    };
-    let capacity = &offer.capacity;
-    let cpu = u64::from(wanted.requests.cpu_millis.unwrap_or(0));
-    short(
-        "CPU",
-        cpu,
-        capacity.cpu_millis.saturating_sub(taken.cpu_millis),
-        "thousandths of a core",
-    );
-    let memory = wanted.requests.memory.unwrap_or(0);
-    short(
-        "memory",
-        memory,
-        capacity.memory.saturating_sub(taken.memory),
-        "bytes",
-    );
-    if taken.instances >= capacity.instances {
-        reasons.push(format!(
-            "node {} runs {} instances, which is its limit",
-            node.name, taken.instances
-        ));
+        let plan = match pending.is_empty() {
+            true => tappaas_core::placement::Plan::default(),
+            false => place(std::slice::from_ref(node), &self.occupants(), &pending),
+        };
+        for victim in plan.evictions.keys() {
+            self.evict(victim);
+        }
+        let mut admitted = Vec::new();
+        for (instance, (workload, release, template)) in questions {
+            let sets = unplaced.get_mut(&workload).into_iter().flatten();
+            let sets = sets.filter(|set| set.release == release);
+            let waits = plan.evictions.values().any(|heir| *heir == instance);
+            let reasons = match plan.unplaced.get(&instance) {
+                Some(reasons) => reasons.clone(),
+                None if waits => {
+                    vec!["it waits for less important instances to make room".to_owned()]
+                }
+                None => {
+                    sets.for_each(|set| set.missing -= 1);
+                    admitted.push(Missing {
+                        workload,
+                        release,
+                        template,
+                    });
+                    continue;
+                }
+            };
+            sets.for_each(|set| set.reasons.extend(reasons.iter().cloned()));
+        }
+        for (id, entry) in &mut self.0 {
+            entry.unplaced = unplaced.remove(id).unwrap_or_default();
+            entry.unplaced.retain(|set| !set.reasons.is_empty());
+            for set in &mut entry.unplaced {
+                set.reasons.sort_unstable();
+                set.reasons.dedup();
+            }
+        }
+        admitted
     }
-    let missing = wanted
-        .node_labels
-        .iter()
-        .filter(|(key, value)| offer.labels.get(*key) != Some(value));
-    reasons.extend(
-        missing.map(|(key, value)| format!("node {} has no label {key}={value}", node.name)),
-    );
-    let repelling = offer.taints.iter().filter(|taint| {
-        let tolerated = wanted.tolerations.iter().any(|toleration| {
-            toleration.key == taint.key
-                && toleration
-                    .value
-                    .as_ref()
-                    .is_none_or(|value| *value == taint.value)
-        });
-        taint.effect == Effect::NoSchedule && !tolerated
-    });
-    reasons.extend(repelling.map(|taint| {
-        format!(
-            "node {} has the taint {}={}",
-            node.name, taint.key, taint.value
-        )
-    }));
-    let here = |name: &String| {
-        let mut other = taken.applications.iter();
-        other
-            .find(|other| other.scope() == application.scope() && other.name == name.as_str())
-            .copied()
-    };
-    let avoided = wanted.anti_affinity.iter().filter_map(here);
-    reasons.extend(avoided.map(|other| {
-        format!(
-            "node {} runs {other}, which it must be apart from",
-            node.name
-        )
-    }));
-    reasons
+
+    fn occupants(&self) -> Vec<Occupant> {
+        let seats = self.0.values().flat_map(|entry| &entry.instances);
+        let occupant = |seat: &super::table::Seat| Occupant {
+            instance: Instance {
+                id: seat.about.id.clone(),
+                workload: seat.about.workload.clone(),
+                constraints: seat.about.template.placement.clone(),
+            },
+            node: seat.status.node.clone(),
+            leaving: !seat.stays(),
+        };
+        seats.map(occupant).collect()
+    }
+
+    fn evict(&mut self, victim: &InstanceId) {
+        let mut seats = self.0.values_mut().flat_map(|entry| &mut entry.instances);
+        if let Some(seat) = seats.find(|seat| seat.about.id == *victim) {
+            seat.retire();
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use tappaas_core::placement::{Capacity, Offer};
+    use tappaas_core::{
+        Name,
+        backend::{Image, ReleaseSet, Track, Workload},
+        placement::{Capacity, Offer},
+    };
 
     use super::*;
 
-    fn node() -> Node {
+    fn node(instances: u32) -> Node {
         Node {
             name: "n".to_owned(),
             offer: Offer {
                 capacity: Capacity {
                     cpu_millis: 1000,
                     memory: 100,
-                    instances: 2,
+                    instances,
                 },
                 ..Offer::default()
             },
@@ -127,39 +134,63 @@ mod tests {
         }
     }
 
-    fn application(name: &str) -> ApplicationKey {
-        format!("t/p/e/{name}").parse().unwrap()
+    fn table(count: u32, cpu_millis: Option<u32>) -> Table {
+        let id = WorkloadId {
+            application: "t/p/e/app".parse().unwrap(),
+            process: Name::new("web").unwrap(),
+            track: Track::Stable,
+        };
+        let image = Image {
+            repository: "app".parse().unwrap(),
+            digest: tappaas_core::Digest::of("image"),
+        };
+        let mut template = Template {
+            image,
+            command: None,
+            environment: BTreeMap::new(),
+            ports: Vec::new(),
+            resources: Default::default(),
+            probes: Default::default(),
+            stop: Default::default(),
+            restart: Default::default(),
+            user: Default::default(),
+            mounts: Vec::new(),
+            peers: Vec::new(),
+            placement: Default::default(),
+        };
+        template.placement.requests.cpu_millis = cpu_millis;
+        let workload = Workload {
+            id: id.clone(),
+            generation: 1,
+            releases: vec![ReleaseSet {
+                release: 7,
+                count,
+                retiring: Default::default(),
+                template,
+            }],
+        };
+        let mut table = Table::default();
+        let content = workload.content();
+        table.0.entry(id).or_default().wanted = Some((workload, content));
+        table
+    }
+
+    fn unplaced(table: &Table) -> Vec<Unplaced> {
+        table.0.values().next().unwrap().unplaced.clone()
     }
 
     #[test]
-    fn each_shortage_has_a_reason_of_its_own() {
-        let (one, other) = (application("one"), application("other"));
-        let requests = Resources {
-            cpu_millis: Some(600),
-            memory: Some(60),
-            pids: None,
-        };
-        let mut wanted = Constraints {
-            requests,
-            ..Constraints::default()
-        };
-        let mut taken = Taken::default();
-        assert!(refusals(&node(), &taken, &one, &wanted).is_empty());
-        taken.add(&one, &requests);
-        taken.add(&other, &Resources::default());
-        wanted.anti_affinity.push("other".to_owned());
-        wanted.node_labels = BTreeMap::from([("disk".to_owned(), "ssd".to_owned())]);
-        let reasons = refusals(&node(), &taken, &one, &wanted).join("\n");
-        for word in ["of CPU", "of memory", "limit", "disk=ssd", "t/p/e/other"] {
-            assert!(reasons.contains(word), "{word}: {reasons}");
-        }
+    fn what_fits_is_taken_and_the_rest_is_counted_with_its_reasons() {
+        let mut table = table(5, Some(400));
+        assert_eq!(table.admit(&node(10)).len(), 2);
+        let [only] = unplaced(&table).try_into().unwrap();
+        assert_eq!((only.release, only.missing, only.reasons.len()), (7, 3, 1));
     }
 
     #[test]
-    fn what_is_not_requested_is_not_counted() {
-        let one = application("one");
-        let mut taken = Taken::default();
-        taken.add(&one, &Resources::default());
-        assert!(refusals(&node(), &taken, &one, &Constraints::default()).is_empty());
+    fn more_than_one_round_can_place_is_no_shortage() {
+        let mut table = table(1000, None);
+        assert_eq!(table.admit(&node(2000)).len(), PENDING_MAX as usize);
+        assert!(unplaced(&table).is_empty());
     }
 }

@@ -146,7 +146,8 @@ fn node(config: &SchedulerConfig, cores: usize, notes: Vec<String>) -> Node {
                 cpu_millis: capacity.cpu_millis.unwrap_or(1000 * cores as u64),
                 memory: capacity
                     .memory_bytes
-                    .unwrap_or(total.map_or(u64::MAX, |kib| kib << 10)),
+                    .or_else(|| Some(total? << 10))
+                    .unwrap_or(u64::MAX),
                 instances: capacity.instances.unwrap_or(INSTANCES),
             },
             ..Offer::default()

@@ -116,7 +116,7 @@ impl Life {
     }
 
     fn tell(&mut self, run: &Run<'_>, readiness: Result<(), String>) {
-        let ready = readiness.is_ok().then(|| Ready {
+        let ready = readiness.is_ok().then_some(Ready {
             started: run.status.started,
             found_port: run.found,
         });

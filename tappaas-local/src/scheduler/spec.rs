@@ -132,7 +132,7 @@ fn user(isolation: Isolation, user: model::User, slot: Slot) -> User {
 fn limits(wanted: &model::Resources, usual: &DefaultLimits) -> Limits {
     Limits {
         memory: wanted.memory.or(Some(usual.memory.0)),
-        cpu_millis: wanted.cpu_millis.or(usual.cpu.map(|cpu| cpu.0)),
+        cpu_millis: wanted.cpu_millis.or_else(|| Some(usual.cpu?.0)),
         pids: wanted.pids.or(Some(usual.pids)),
     }
 }

@@ -1,23 +1,16 @@
 //! What is wanted of each workload and what there is of it, and what follows from the difference. Pure.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tappaas_core::{
     Digest,
     backend::{
-        InstanceState, InstanceStatus, Node, ReleaseSet, Template, Unplaced, Workload, WorkloadId,
-        WorkloadStatus,
+        InstanceState, InstanceStatus, ReleaseSet, Unplaced, Workload, WorkloadId, WorkloadStatus,
     },
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    about::About,
-    admission::{Taken, refusals},
-};
+use super::about::About;
 
 /// All workloads of this machine.
 #[derive(Debug, Default)]
@@ -30,7 +23,7 @@ pub(super) struct Entry {
     pub(super) wanted: Option<(Workload, Digest)>,
     /// In order of age.
     pub(super) instances: Vec<Seat>,
-    unplaced: Vec<Unplaced>,
+    pub(super) unplaced: Vec<Unplaced>,
     /// Instances that are over, of which the logs are kept; the oldest first.
     pub(super) ended: VecDeque<About>,
 }
@@ -48,14 +41,6 @@ pub(super) struct Seat {
     pub(super) running: Option<crate::Instance>,
 }
 
-/// An instance to be started.
-#[derive(Debug)]
-pub(super) struct Missing {
-    pub(super) workload: WorkloadId,
-    pub(super) release: u64,
-    pub(super) template: Arc<Template>,
-}
-
 impl Table {
     /// Tells every instance to stop that is too many. What was removed and has nothing left is forgotten, and returned.
     pub(super) fn retire(&mut self) -> Vec<(WorkloadId, Entry)> {
@@ -66,56 +51,9 @@ impl Table {
         self.0.extract_if(.., |_, entry| emptied(entry)).collect()
     }
 
-    /// One missing instance that `node` takes. What it does not take is noted with the reasons.
-    pub(super) fn next_missing(&mut self, node: &Node) -> Option<Missing> {
-        let ids: Vec<_> = self.0.keys().cloned().collect();
-        for id in ids {
-            let mut unplaced = Vec::new();
-            let mut found = None;
-            for set in self.0.get(&id).map(Entry::missing).unwrap_or_default() {
-                let reasons = refusals(
-                    node,
-                    &self.taken(),
-                    &id.application,
-                    &set.template.placement,
-                );
-                if reasons.is_empty() {
-                    found = Some(Missing {
-                        workload: id.clone(),
-                        release: set.release,
-                        template: Arc::new(set.template),
-                    });
-                    break;
-                }
-                unplaced.push(Unplaced {
-                    release: set.release,
-                    missing: set.count,
-                    reasons,
-                });
-            }
-            if let Some(entry) = self.0.get_mut(&id) {
-                entry.unplaced = unplaced;
-            }
-            if found.is_some() {
-                return found;
-            }
-        }
-        None
-    }
-
     pub(super) fn seat(&mut self, about: &About) -> Option<&mut Seat> {
         let seats = &mut self.0.get_mut(&about.workload)?.instances;
         seats.iter_mut().find(|seat| seat.about.id == about.id)
-    }
-
-    fn taken(&self) -> Taken<'_> {
-        let mut taken = Taken::default();
-        for (id, entry) in &self.0 {
-            for seat in &entry.instances {
-                taken.add(&id.application, &seat.about.template.placement.requests);
-            }
-        }
-        taken
     }
 }
 
@@ -179,15 +117,13 @@ impl Entry {
             staying.reverse();
             staying.sort_by_key(|seat| (!retiring.contains(&seat.about.id), seat.status.ready));
             for seat in staying.into_iter().take(surplus) {
-                seat.status.state = InstanceState::Stopping;
-                seat.status.ready = false;
-                seat.stop.cancel();
+                seat.retire();
             }
         }
     }
 
     /// What is missing, with the count that is.
-    fn missing(&self) -> Vec<ReleaseSet> {
+    pub(super) fn missing(&self) -> Vec<ReleaseSet> {
         let missing = self.sets().map(|set| {
             let staying = self
                 .instances
@@ -205,7 +141,14 @@ impl Entry {
 }
 
 impl Seat {
-    fn stays(&self) -> bool {
+    /// Tells it to stop.
+    pub(super) fn retire(&mut self) {
+        self.status.state = InstanceState::Stopping;
+        self.status.ready = false;
+        self.stop.cancel();
+    }
+
+    pub(super) fn stays(&self) -> bool {
         !self.stop.is_cancelled() && !self.lost
     }
 }

@@ -13,10 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     about::About,
+    admission::Missing,
     changes::Changes,
     ground::Ground,
     life::{Begun, Life},
-    table::{Missing, Seat, Table},
+    table::{Seat, Table},
 };
 
 /// The table of applied workloads in the store. The environment of their templates is in it, unencrypted.
@@ -302,8 +303,14 @@ impl World {
             }
             self.sweep.notify_one();
         }
-        while let Some(missing) = state.table.next_missing(&self.ground.node) {
-            self.start(state, missing);
+        loop {
+            let admitted = state.table.admit(&self.ground.node);
+            if admitted.is_empty() {
+                break;
+            }
+            for missing in admitted {
+                self.start(state, missing);
+            }
         }
     }
 

@@ -144,7 +144,7 @@ impl backend::Volumes for Volumes {
         }
         let new = Kept {
             id: volume.id.clone(),
-            size: volume.size.or(kept.as_ref().and_then(|kept| kept.size)),
+            size: volume.size.or_else(|| kept.as_ref()?.size),
         };
         blocking(move || match kept {
             Some(kept) if kept.size == new.size => Ok(()),
