@@ -122,15 +122,6 @@ impl Progress {
         }
     }
 
-    /// Prints a line above the moving one.
-    pub(crate) fn line(&self, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.println(text),
-            None if self.printer.json() => {}
-            None => self.printer.note(text),
-        }
-    }
-
     /// Ends it, leaving a last line.
     pub(crate) fn finish(self, mark: &str, text: &str) {
         match self.bar {

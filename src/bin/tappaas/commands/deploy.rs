@@ -39,8 +39,12 @@ impl Package {
             None => name_of(&folder)?,
         };
         let mut archive = tempfile::NamedTempFile::new().context("cannot make a temporary file")?;
-        let ignore = parsed.build.ignore.clone();
-        let packed = archive::pack(&folder, &ignore, &Limits::SOURCE, archive.as_file_mut())?;
+        let packed = archive::pack(
+            &folder,
+            &parsed.build.ignore,
+            &Limits::SOURCE,
+            archive.as_file_mut(),
+        )?;
         Ok(Self {
             name,
             manifest,
