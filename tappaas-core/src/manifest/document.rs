@@ -6,7 +6,7 @@ use serde::{
     de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use super::{Bytes, CommandLine, ManifestError, Process, Resources, Seconds, Variable, check};
+use super::{Bytes, CommandLine, Error, Process, Resources, Seconds, Variable, check};
 use crate::{
     Name,
     model::{self, Host, Strategy},
@@ -50,13 +50,13 @@ impl Manifest {
     ///
     /// # Errors
     /// The first thing that is no TOML, unknown, or cannot be meant, with line and caret.
-    pub fn parse(text: &str, file: &str) -> Result<Self, ManifestError> {
+    pub fn parse(text: &str, file: &str) -> Result<Self, Error> {
         if text.len() > Self::SIZE_MAX {
             let message = format!("a manifest has at most {} bytes", Self::SIZE_MAX);
-            return Err(ManifestError::new(file, text, None, message));
+            return Err(Error::new(file, text, None, message));
         }
         let manifest: Self =
-            toml::from_str(text).map_err(|error| ManifestError::from_toml(file, text, &error))?;
+            toml::from_str(text).map_err(|error| Error::from_toml(file, text, &error))?;
         check::check(&manifest).map_err(|problem| problem.locate(file, text))?;
         Ok(manifest)
     }

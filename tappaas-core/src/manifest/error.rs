@@ -9,7 +9,7 @@ const EXCERPT_MAX: usize = 120;
 ///
 /// `Display` shows file, line and column, the reason, and the line with carets below what is wrong.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ManifestError {
+pub struct Error {
     file: String,
     message: String,
     place: Option<Place>,
@@ -25,7 +25,7 @@ struct Place {
     carets: usize,
 }
 
-impl ManifestError {
+impl Error {
     /// What is wrong, without the place.
     pub fn message(&self) -> &str {
         &self.message
@@ -54,7 +54,7 @@ impl ManifestError {
     }
 }
 
-impl fmt::Display for ManifestError {
+impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(place) = &self.place else {
             return write!(f, "{}: {}", self.file, self.message);
@@ -69,10 +69,10 @@ impl fmt::Display for ManifestError {
     }
 }
 
-impl std::error::Error for ManifestError {}
+impl std::error::Error for Error {}
 
-impl From<ManifestError> for crate::Error {
-    fn from(error: ManifestError) -> Self {
+impl From<Error> for crate::Error {
+    fn from(error: Error) -> Self {
         Self::invalid(error.to_string())
     }
 }
@@ -130,13 +130,13 @@ impl Problem {
         self
     }
 
-    pub(super) fn locate(self, file: &str, text: &str) -> ManifestError {
+    pub(super) fn locate(self, file: &str, text: &str) -> Error {
         let span = self.span(text);
         let message = match &self.environment {
             Some(environment) => format!("in environment `{environment}`: {}", self.message),
             None => self.message,
         };
-        ManifestError::new(file, text, span, message)
+        Error::new(file, text, span, message)
     }
 
     fn span(&self, text: &str) -> Option<Range<usize>> {
@@ -232,16 +232,16 @@ mod tests {
 
     #[test]
     fn a_span_at_the_end_or_beyond_is_shown() {
-        let error = ManifestError::new("f", "a\nb", Some(3..9), "end".to_owned());
+        let error = Error::new("f", "a\nb", Some(3..9), "end".to_owned());
         assert_eq!((error.line(), error.column()), (Some(2), Some(2)));
-        let empty = ManifestError::new("f", "", Some(0..0), "end".to_owned());
+        let empty = Error::new("f", "", Some(0..0), "end".to_owned());
         assert_eq!((empty.line(), empty.column()), (Some(1), Some(1)));
     }
 
     #[test]
     fn a_long_line_is_cut_around_what_is_wrong() {
         let text = format!("{}X{}", "a".repeat(500), "b".repeat(500));
-        let shown = ManifestError::new("f", &text, Some(500..501), "here".to_owned()).to_string();
+        let shown = Error::new("f", &text, Some(500..501), "here".to_owned()).to_string();
         let lines: Vec<_> = shown.lines().collect();
         let column = lines[3].find('^').unwrap();
         assert_eq!(lines[2].as_bytes()[column], b'X');
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn control_characters_are_not_shown() {
-        let error = ManifestError::new("f", "a\u{1b}[31mb", Some(0..1), "here".to_owned());
+        let error = Error::new("f", "a\u{1b}[31mb", Some(0..1), "here".to_owned());
         assert!(!error.to_string().contains('\u{1b}'));
     }
 }

@@ -18,7 +18,7 @@ mod schema;
 mod values;
 
 pub use document::{Binding, Build, Changes, Manifest, ProcessChanges, Rollout, Route, Volume};
-pub use error::ManifestError;
+pub use error::Error;
 pub use process::{
     Port, PortNumber, Ports, Probe, ProbeSettings, Probes, Process, Resources, Stop, TcpCheck,
 };

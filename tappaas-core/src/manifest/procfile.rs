@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::ManifestError;
+use super::Error;
 use crate::{Name, model::Command};
 
 /// What a `Procfile` declares.
@@ -25,8 +25,8 @@ impl Procfile {
     ///
     /// # Errors
     /// The first line that is no `name: command`, names a process twice or with what is no name, with line and caret.
-    pub fn parse(text: &str) -> Result<Self, ManifestError> {
-        let error = |span, message| Err(ManifestError::new(Self::FILE, text, span, message));
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let error = |span, message| Err(Error::new(Self::FILE, text, span, message));
         if text.len() > Self::SIZE_MAX {
             return error(
                 None,
