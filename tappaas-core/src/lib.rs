@@ -16,6 +16,8 @@ pub mod client;
 pub mod controller;
 pub mod manifest;
 pub mod memory;
+#[cfg(feature = "mock")]
+pub mod mock;
 pub mod model;
 pub mod placement;
 pub mod platform;

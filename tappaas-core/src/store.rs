@@ -36,6 +36,7 @@ use crate::{Error, Key, Kind, Object, Result, Revision, Scope, Timestamp};
 ///   that reads too slowly. A stream that ends without it broke off: watch again from the last revision seen.
 /// - An invalid key, and an object above [`Object::SIZE_MAX`] or nested deeper than [`Object::DEPTH_MAX`], are `Invalid`.
 /// - What was put is read back equal, unknown fields and every JSON value included.
+#[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Reads one object.

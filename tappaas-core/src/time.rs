@@ -4,6 +4,7 @@ use async_trait::async_trait;
 pub use jiff::Timestamp;
 
 /// Tells the time and waits for it. Injected, so that tests own it.
+#[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// The wall-clock time.
@@ -14,6 +15,7 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
 }
 
 /// Makes unique identifiers. Injected, so that tests can repeat a run.
+#[cfg_attr(feature = "mock", mockall::automock)]
 pub trait Ids: fmt::Debug + Send + Sync + 'static {
     /// Returns an identifier never returned before: 1 to 36 characters of `[a-z0-9-]`.
     fn unique(&self) -> String;

@@ -24,6 +24,7 @@ use crate::{
 /// - `list` names every request that is queued or running.
 /// - A build can neither read nor change anything of the machine but its source, its stack and its cache.
 /// - Every method may be called again after any failure or a lost reply.
+#[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait Builder: fmt::Debug + Send + Sync + 'static {
     /// What callers plan around.

@@ -27,6 +27,7 @@ use crate::{
 /// - `observe` of an unknown route returns `None`; `remove` of one succeeds; `list` returns every route there is.
 /// - `watch` yields signals of every route with traffic, at least every few seconds.
 /// - Every method may be called again after any failure or a lost reply.
+#[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait IngressProvider: fmt::Debug + Send + Sync + 'static {
     /// What callers plan around.

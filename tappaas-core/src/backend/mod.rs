@@ -22,3 +22,10 @@ pub use secrets::{
     Secret, SecretCapabilities, SecretPath, SecretPrecondition, SecretStore, SecretVersion,
 };
 pub use volumes::{Volume, VolumeId, VolumeStatus, Volumes};
+
+#[cfg(feature = "mock")]
+#[doc(hidden)] // They are shown in `crate::mock`.
+pub use {
+    builder::MockBuilder, ingress::MockIngressProvider, registry::MockRegistry,
+    scheduler::MockScheduler, secrets::MockSecretStore, volumes::MockVolumes,
+};

@@ -26,6 +26,7 @@ use crate::{Digest, Error, Result};
 /// - `list` returns the tags of a repository in order; of an unknown repository none.
 /// - `delete` of a tag leaves the manifest; of a digest removes the manifest and every tag that points at it; of the unknown succeeds.
 /// - Every method may be called again after any failure or a lost reply.
+#[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait Registry: fmt::Debug + Send + Sync + 'static {
     /// Returns the digest that a tag points at, or the digest itself if its manifest is there.

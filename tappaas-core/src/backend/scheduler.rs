@@ -50,6 +50,7 @@ use crate::{
 /// - `peer` always gives the same answer for the same question; instances reach that address only if their template names the peer.
 /// - `watch` names a workload soon after something about it changed; names may come twice or needlessly.
 /// - Every method may be called again after any failure or a lost reply.
+#[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait Scheduler: fmt::Debug + Send + Sync + 'static {
     /// What callers plan around.

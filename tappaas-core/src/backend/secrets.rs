@@ -19,6 +19,7 @@ use crate::{Error, Result};
 /// - `list` returns the paths below a prefix, in order, and never a value.
 /// - `watch` names a path soon after it changed; names may come twice or needlessly.
 /// - Every method may be called again after any failure or a lost reply.
+#[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait SecretStore: fmt::Debug + Send + Sync + 'static {
     /// What callers plan around.

@@ -15,6 +15,7 @@ use crate::{Name, Result, model::ApplicationKey};
 /// - `observe` of an unknown volume returns `None`; `list` returns every volume there is.
 /// - `snapshot` keeps a copy under a name; the same name again is `AlreadyExists`. Where it cannot be done it is `Unsupported`.
 /// - Every method may be called again after any failure or a lost reply.
+#[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait Volumes: fmt::Debug + Send + Sync + 'static {
     /// Takes a volume's desired state.

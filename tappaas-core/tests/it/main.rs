@@ -6,5 +6,7 @@ mod controller;
 mod durable;
 mod manifest;
 mod memory;
+#[cfg(feature = "mock")]
+mod mock;
 mod placement;
 mod store;

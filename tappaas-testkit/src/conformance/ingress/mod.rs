@@ -1,4 +1,4 @@
-//! The contract of [`IngressProvider`](tappaas_core::backend::IngressProvider), case by case.
+//! The contract of [`IngressProvider`], case by case.
 
 mod changing;
 mod forwarding;

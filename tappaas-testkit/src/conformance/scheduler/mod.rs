@@ -1,4 +1,4 @@
-//! The contract of [`Scheduler`](tappaas_core::backend::Scheduler), case by case.
+//! The contract of [`Scheduler`], case by case.
 
 mod desired;
 mod ending;
