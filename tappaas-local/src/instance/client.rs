@@ -107,42 +107,27 @@ impl Instance {
     /// How it is now.
     ///
     /// # Errors
-    /// `Unavailable` if its shim lives and does not answer. A dead one is the phase [`Phase::Lost`].
+    /// `NotFound` if its shim is dead: then it is to be [reaped](reap). `Unavailable` if its shim lives and does not answer.
     pub async fn status(&self) -> Result<Status> {
         match self.call(Call::Status).await {
             Ok(Reply::Status(status)) => Ok(*status),
             Ok(other) => Err(unexpected(&other)),
-            Err(error) => self.last_status().ok_or(error),
+            Err(error) => self.last_word(error).await,
         }
     }
 
     /// How it is, from now on. The last value is [`Phase::Ended`] or [`Phase::Lost`].
+    ///
+    /// # Errors
+    /// As [`Instance::status`].
     pub async fn subscribe(&self) -> Result<watch::Receiver<Status>> {
-        let stream = self.connect().await?;
-        self.send(&stream, Call::Subscribe, &[]).await?;
-        let first = match answer(&stream).await? {
-            Reply::Status(status) => *status,
-            other => return Err(unexpected(&other)),
+        let (stream, first) = match self.begin_subscription().await {
+            Ok(begun) => begun,
+            Err(error) => return Ok(watch::channel(self.last_word(error).await?).1),
         };
         let (sender, receiver) = watch::channel(first);
         let instance = self.clone();
-        tokio::spawn(async move {
-            while let Ok((Reply::Status(status), _)) =
-                protocol::receive::<Reply>(&stream, FRAME_MAX).await
-            {
-                if sender.send(*status).is_err() {
-                    return;
-                }
-            }
-            if sender.borrow().phase != Phase::Ended {
-                instance.gone().await;
-                let last = instance.last_status();
-                sender.send_modify(|status| match last {
-                    Some(last) => *status = last,
-                    None => status.phase = Phase::Lost,
-                });
-            }
-        });
+        tokio::spawn(async move { instance.follow(&stream, &sender).await });
         Ok(receiver)
     }
 
@@ -151,10 +136,10 @@ impl Instance {
         let status = match self.long_call(Call::Stop { grace }).await {
             Ok(Reply::Status(status)) => *status,
             Ok(other) => return Err(unexpected(&other)),
-            Err(error) => self.last_status().ok_or(error)?,
+            Err(error) => self.last_word(error).await?,
         };
         self.gone().await;
-        Ok(self.last_status().unwrap_or(status))
+        Ok(self.noted().unwrap_or(status))
     }
 
     /// Kills the process, for its restart policy to start it again: what a failed liveness probe asks for.
@@ -180,13 +165,13 @@ impl Instance {
         let call = Call::Exec {
             command,
             workdir,
-            terminal: terminal.is_some(),
+            terminal,
         };
         let request = Request {
             version: self.version,
             call,
         };
-        Execution::begin(stream, request, terminal).await
+        Execution::begin(stream, request, terminal.is_some()).await
     }
 
     /// What it uses.
@@ -269,22 +254,67 @@ impl Instance {
         }
     }
 
-    /// What the shim noted when it had nothing left to do; or, if it died without a word, that it is lost.
-    fn last_status(&self) -> Option<Status> {
-        if self.shim.alive().is_some() {
-            return None;
+    async fn begin_subscription(&self) -> Result<(UnixStream, Status)> {
+        let stream = self.connect().await?;
+        self.send(&stream, Call::Subscribe, &[]).await?;
+        match timeout(PATIENCE, answer(&stream)).await {
+            Ok(Ok(Reply::Status(status))) => Ok((stream, *status)),
+            Ok(other) => Err(unexpected(&other?)),
+            Err(_) => Err(self.mute()),
         }
+    }
+
+    async fn follow(self, stream: &UnixStream, sender: &watch::Sender<Status>) {
+        loop {
+            tokio::select! {
+                received = protocol::receive::<Reply>(stream, FRAME_MAX) => match received {
+                    Ok((Reply::Status(status), _)) => drop(sender.send_replace(*status)),
+                    _ => break,
+                },
+                () = sender.closed() => return,
+                // A killed shim may leave clones of itself that keep the connection open.
+                () = self.gone() => break,
+            }
+        }
+        if sender.borrow().phase != Phase::Ended {
+            self.gone().await;
+            let last = self.noted();
+            sender.send_modify(|status| match last {
+                Some(last) => *status = last,
+                None => status.phase = Phase::Lost,
+            });
+        }
+    }
+
+    /// Where a shim does not answer, since it ends now or has ended: what it noted last.
+    async fn last_word(&self, error: Error) -> Result<Status> {
+        if timeout(PATIENCE, self.gone()).await.is_err() {
+            return Err(error);
+        }
+        let lost = || {
+            Error::not_found(format!(
+                "the shim of {} is dead: reap the instance",
+                self.dir.display()
+            ))
+        };
+        self.noted().ok_or_else(lost)
+    }
+
+    /// What the shim noted when it had nothing left to do, unless it died without.
+    fn noted(&self) -> Option<Status> {
         Record::read(&self.dir).ok()??.ended
+    }
+
+    fn mute(&self) -> Error {
+        Error::unavailable(format!(
+            "the shim of {} does not answer",
+            self.dir.display()
+        ))
     }
 
     async fn call(&self, call: Call) -> Result<Reply> {
         let answered = timeout(PATIENCE, self.long_call(call)).await;
-        answered.map_err(|_| {
-            Error::unavailable(format!(
-                "the shim of {} does not answer",
-                self.dir.display()
-            ))
-        })?
+        answered.map_err(|_| self.mute())?
     }
 
     async fn long_call(&self, call: Call) -> Result<Reply> {

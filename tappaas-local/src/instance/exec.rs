@@ -3,7 +3,6 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
-use rustix::termios::{Winsize, tcsetwinsize};
 use tappaas_core::{Error, Result};
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -12,6 +11,7 @@ use tokio::{
 
 use super::client::{answer, unexpected};
 use crate::{
+    sandbox::resize,
     shim::protocol::{self, FRAME_MAX, Reply, Request},
     watched::watch,
 };
@@ -48,21 +48,20 @@ impl Execution {
     pub(super) async fn begin(
         connection: UnixStream,
         request: Request,
-        terminal: Option<(u16, u16)>,
+        terminal: bool,
     ) -> Result<Self> {
         let unable = |error: io::Error| {
             Error::internal("cannot prepare the streams of a command").with_source(error)
         };
         let streams = match terminal {
-            Some(size) => {
+            true => {
                 let (_, console) = begun(&connection, &request, &[]).await?;
                 let console =
                     console.ok_or_else(|| Error::internal("the shim sent no terminal"))?;
                 let terminal = Terminal::new(console).map_err(unable)?;
-                terminal.resize(size).map_err(unable)?;
                 Streams::Terminal(terminal)
             }
-            None => {
+            false => {
                 let (stdin, near_stdin) = io::pipe().map_err(unable)?;
                 let (near_stdout, stdout) = io::pipe().map_err(unable)?;
                 let (near_stderr, stderr) = io::pipe().map_err(unable)?;
@@ -154,13 +153,7 @@ impl Terminal {
     }
 
     /// Tells the command the terminal's size, in columns and rows.
-    pub fn resize(&self, (columns, rows): (u16, u16)) -> io::Result<()> {
-        let size = Winsize {
-            ws_row: rows,
-            ws_col: columns,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
-        Ok(tcsetwinsize(self.0.get_ref(), size)?)
+    pub fn resize(&self, size: (u16, u16)) -> io::Result<()> {
+        resize(self.0.get_ref(), size)
     }
 }

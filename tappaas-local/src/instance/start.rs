@@ -2,6 +2,7 @@ use std::{
     fs::{self, File},
     os::{fd::OwnedFd, unix::fs::DirBuilderExt, unix::fs::PermissionsExt},
     path::Path,
+    pin::pin,
     process::Stdio,
     time::Duration,
 };
@@ -38,12 +39,10 @@ impl Instance {
         spec.validate()?;
         prepare_folder(dir, spec)?;
         let (near, far) = UnixStream::pair().context(|| "create a socket".to_owned())?;
-        let child = spawn(helper, dir, far)?;
-        let started = match timeout(PATIENCE, converse(&near, &child, spec)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(Error::unavailable("the instance did not start in time")),
-        };
-        match started {
+        let mut child = spawn(helper, dir, far)?;
+        let started = timeout(PATIENCE, converse_with(&mut child, &near, spec)).await;
+        let late = |_| Err(Error::unavailable("the instance did not start in time"));
+        match started.unwrap_or_else(late) {
             Ok(status) => {
                 let record = Record::read(dir)
                     .context(|| format!("read the record in {}", dir.display()))?;
@@ -164,16 +163,26 @@ fn spawn(helper: &Path, dir: &Path, socket: UnixStream) -> Result<Child> {
     })
 }
 
-async fn converse(socket: &UnixStream, child: &Child, spec: &Spec) -> Result<Status> {
+/// The end of the helper counts as the end of the talk: clones of it may keep the socket open.
+async fn converse_with(child: &mut Child, socket: &UnixStream, spec: &Spec) -> Result<Status> {
+    const LAST_WORDS: Duration = Duration::from_millis(50);
+    let died = || Error::internal("the helper program died");
+    let pid = child.id().ok_or_else(died)?;
+    let mut talk = pin!(converse(socket, pid, spec));
+    tokio::select! {
+        biased;
+        outcome = &mut talk => outcome,
+        _ = child.wait() => timeout(LAST_WORDS, talk).await.unwrap_or_else(|_| Err(died())),
+    }
+}
+
+async fn converse(socket: &UnixStream, pid: u32, spec: &Spec) -> Result<Status> {
     let lost = |error| Error::internal("the helper program broke off").with_source(error);
     let start = Start {
         version: VERSION,
         spec: spec.clone(),
     };
     protocol::send(socket, &start, &[]).await.map_err(lost)?;
-    let pid = child
-        .id()
-        .ok_or_else(|| Error::internal("the helper program has ended already"))?;
     loop {
         let (progress, _) = protocol::receive::<Progress>(socket, FRAME_MAX)
             .await

@@ -50,8 +50,15 @@ pub(crate) struct Output {
 pub(crate) struct Extra {
     pub(crate) command: Vec<String>,
     pub(crate) workdir: PathBuf,
-    /// Standard input, output and error; `None` makes a terminal.
-    pub(crate) streams: Option<[OwnedFd; 3]>,
+    pub(crate) streams: StandardStreams,
+}
+
+/// Where a further command reads and writes.
+pub(crate) enum StandardStreams {
+    /// Standard input, output and error.
+    Files([OwnedFd; 3]),
+    /// A terminal made inside, of so many columns and rows.
+    Terminal((u16, u16)),
 }
 
 /// The runtime's name for the one container of an instance.
@@ -117,40 +124,44 @@ impl Container {
 
     /// Runs a further command inside, under the same limits and filters. Returns the terminal's other end if there is one.
     pub(crate) async fn exec(&self, extra: Extra) -> Result<(Run, Option<OwnedFd>)> {
-        let (failure, failure_end) = pipe()?;
-        let launch = self.launch(extra.command.clone(), failure_end);
-        let builder = self.builder(launch)?;
-        let terminal = extra.streams.is_none();
-        let process = oci::process(&self.spec, &extra.command, &extra.workdir, terminal)
+        let size = match &extra.streams {
+            StandardStreams::Files(_) => None,
+            StandardStreams::Terminal(size) => Some(*size),
+        };
+        let process = oci::process(&self.spec, &extra.command, &extra.workdir, size.is_some())
             .map_err(|error| Fault::runtime("describe the command", error))?;
         let description = Description::write(&self.dir, &process)?;
-        let joined = |error| Fault::runtime("join the sandbox", error);
-        let (pid, console) = match extra.streams {
-            Some([stdin, stdout, stderr]) => {
-                let builder = builder
-                    .with_stdin(stdin)
-                    .with_stdout(stdout)
-                    .with_stderr(stderr)
-                    .as_tenant();
-                let pid = builder
-                    .with_detach(true)
-                    .with_container_args(extra.command)
-                    .with_process(Some(&description.0));
-                (pid.build().map_err(joined)?, None)
-            }
-            None => {
-                let socket = ConsoleSocket::bind(&self.dir)?;
-                let builder = builder.with_console_socket(Some(&socket.path)).as_tenant();
-                let pid = builder
-                    .with_detach(true)
-                    .with_container_args(extra.command)
-                    .with_process(Some(&description.0));
-                (pid.build().map_err(joined)?, Some(socket.receive()?))
-            }
+        let console = size.map(|_| ConsoleSocket::bind(&self.dir)).transpose()?;
+        let (failure, failure_end) = pipe()?;
+        let launch = Launch {
+            terminal: size,
+            ..self.launch(extra.command.clone(), failure_end)
         };
-        let run = Run::of(pid.as_raw(), None)?;
-        heed(failure).await.inspect_err(|_| reap(run.pid))?;
-        Ok((run, console))
+        let console_path = console.as_ref().map(|socket| &socket.path);
+        let mut builder = self.builder(launch)?.with_console_socket(console_path);
+        if let StandardStreams::Files([stdin, stdout, stderr]) = extra.streams {
+            builder = builder
+                .with_stdin(stdin)
+                .with_stdout(stdout)
+                .with_stderr(stderr);
+        }
+        let tenant = builder
+            .as_tenant()
+            .with_detach(true)
+            .with_container_args(extra.command);
+        match tenant.with_process(Some(&description.0)).build() {
+            Ok(pid) => {
+                let run = Run::of(pid.as_raw(), None)?;
+                heed(failure).await.inspect_err(|_| reap(run.pid))?;
+                let console = console.map(|socket| socket.receive()).transpose()?;
+                Ok((run, console))
+            }
+            // What the command has to say is clearer than what the runtime makes of it.
+            Err(error) => Err(match heed(failure).await {
+                Err(fault @ Fault::Command(_)) => fault,
+                _ => Fault::runtime("join the sandbox", error),
+            }),
+        }
     }
 
     /// Forgets the container that ended, so that the next one can be created.
@@ -171,6 +182,7 @@ impl Container {
     fn launch(&self, command: Vec<String>, failure: PipeWriter) -> Launch {
         Launch {
             command,
+            terminal: None,
             environment: self.spec.environment.clone(),
             filter: Arc::clone(&self.filter),
             doors: Arc::clone(&self.doors),

@@ -1,16 +1,15 @@
 use std::{
-    fs,
     os::{fd::OwnedFd, unix::process::CommandExt},
     process::{Command, Stdio},
     sync::Arc,
 };
 
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, waitpid};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-use super::container::{Extra, Output, Run, null, pipe, receiver};
+use super::container::{Extra, Output, Run, StandardStreams, null, pipe, receiver};
 use crate::{
     fault::{Context, Fault, Result},
-    sandbox::{Spec, User},
+    sandbox::{Spec, User, children},
 };
 
 /// A process without a sandbox, in a process group of its own.
@@ -37,7 +36,7 @@ impl Direct {
         let extra = Extra {
             command,
             workdir: self.spec.workdir.clone(),
-            streams: Some([null()?, stdout_end.into(), stderr_end.into()]),
+            streams: StandardStreams::Files([null()?, stdout_end.into(), stderr_end.into()]),
         };
         let output = Output {
             stdout: receiver(stdout)?,
@@ -51,7 +50,7 @@ impl Direct {
     }
 
     pub(crate) fn exec(&self, extra: Extra) -> Result<Run> {
-        let Some(streams) = extra.streams else {
+        let StandardStreams::Files(streams) = extra.streams else {
             return Err(Fault::Unsupported(
                 "a terminal needs a sandbox; this instance runs without one".to_owned(),
             ));
@@ -97,23 +96,4 @@ impl Direct {
             kill_process(orphan, Signal::KILL).ok();
         }
     }
-
-    /// Collects children that ended, other than those that are `waited` for by their ids. Says whether any child is left.
-    pub(crate) fn collect(&self, waited: &[Pid]) -> bool {
-        let others = children().into_iter().filter(|pid| !waited.contains(pid));
-        others.fold(false, |left, pid| {
-            let ended = matches!(
-                waitpid(Some(pid), WaitOptions::NOHANG),
-                Ok(Some(_)) | Err(_)
-            );
-            left || !ended
-        })
-    }
-}
-
-fn children() -> Vec<Pid> {
-    let list = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
-    list.split_whitespace()
-        .filter_map(|pid| Pid::from_raw(pid.parse().ok()?))
-        .collect()
 }

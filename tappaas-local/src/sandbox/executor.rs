@@ -2,7 +2,10 @@ use std::{
     collections::{BTreeMap, HashMap},
     ffi::CString,
     io::Write,
-    os::{fd::OwnedFd, unix::fs::PermissionsExt},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::PermissionsExt,
+    },
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -12,6 +15,7 @@ use libcontainer::{
     workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError},
 };
 use nix::errno::Errno;
+use rustix::termios::{Winsize, tcsetwinsize};
 use tappaas_core::model::EnvValue;
 
 use crate::sandbox::Filter;
@@ -22,6 +26,8 @@ use crate::sandbox::Filter;
 #[derive(Clone)]
 pub(crate) struct Launch {
     pub(crate) command: Vec<String>,
+    /// The size of the terminal that the command runs on, if it does.
+    pub(crate) terminal: Option<(u16, u16)>,
     pub(crate) environment: BTreeMap<String, EnvValue>,
     pub(crate) filter: Arc<Filter>,
     /// See [`super::Cgroup::doors`].
@@ -41,6 +47,10 @@ impl Launch {
         for door in self.doors.iter() {
             rustix::io::write(door, b"0")
                 .map_err(|error| format!("cannot join the control group: {error}"))?;
+        }
+        if let Some(size) = self.terminal {
+            resize(std::io::stdin(), size)
+                .map_err(|error| format!("cannot size the terminal: {error}"))?;
         }
         self.filter
             .install()
@@ -103,6 +113,17 @@ impl Launch {
             other => format!("cannot execute {program}: {}", other.desc()),
         }
     }
+}
+
+/// Tells whoever is on a terminal its size, in columns and rows.
+pub(crate) fn resize(terminal: impl AsFd, (columns, rows): (u16, u16)) -> std::io::Result<()> {
+    let size = Winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    Ok(tcsetwinsize(terminal, size)?)
 }
 
 /// What a container has without any `PATH`.

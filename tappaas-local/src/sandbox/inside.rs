@@ -1,6 +1,6 @@
 use std::{ffi::OsString, fs, time::Duration};
 
-use rustix::process::Pid;
+use rustix::process::{Pid, WaitOptions, waitpid};
 use tappaas_core::backend::Usage;
 
 /// Every process of the sandbox whose first process is `first`, that one included: all in its process namespace.
@@ -19,6 +19,26 @@ pub(crate) fn inside_of(first: Pid) -> Vec<Pid> {
     pids.filter(|pid| self::namespace(pid).as_ref() == Some(&namespace))
         .filter_map(|pid| Pid::from_raw(pid.parse().ok()?))
         .collect()
+}
+
+/// The children of this process.
+pub(crate) fn children() -> Vec<Pid> {
+    let list = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+    list.split_whitespace()
+        .filter_map(|pid| Pid::from_raw(pid.parse().ok()?))
+        .collect()
+}
+
+/// Collects children that ended, other than those that are `waited` for by their ids. Says whether any other is left.
+pub(crate) fn collect_children(waited: &[Pid]) -> bool {
+    let others = children().into_iter().filter(|pid| !waited.contains(pid));
+    others.fold(false, |left, pid| {
+        let ended = matches!(
+            waitpid(Some(pid), WaitOptions::NOHANG),
+            Ok(Some(_)) | Err(_)
+        );
+        left || !ended
+    })
 }
 
 /// What these processes use together, as far as it can be told without control groups: shared memory counts several times.

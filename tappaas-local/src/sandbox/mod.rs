@@ -22,9 +22,10 @@ pub use self::{
 };
 pub(crate) use self::{
     cgroup::{Cgroup, Controller, Layout},
-    container::{Container, Extra, Output, Run},
+    container::{Container, Extra, Output, Run, StandardStreams},
     direct::Direct,
-    inside::{inside_of, usage_of},
+    executor::resize,
+    inside::{children, collect_children, inside_of, usage_of},
     namespaces::{IdMap, Mapper, enter},
     seccomp::Filter,
 };

@@ -249,6 +249,9 @@ impl Spec {
                 "a process does not run as user 0; ask for user \"root\" instead".to_owned(),
             );
         }
+        if matches!(self.user, User::Root { .. }) && self.isolation == Isolation::None {
+            return invalid("without a sandbox a process does not run as root".to_owned());
+        }
         if matches!(self.user, User::Root { host: 0 }) && self.isolation == Isolation::Privileged {
             return invalid("root inside cannot be root of the machine".to_owned());
         }

@@ -32,6 +32,9 @@ pub struct HostStack {
 }
 
 impl HostStack {
+    /// The name of the stack.
+    pub const NAME: &str = "host";
+
     /// Describes the stack of this machine as it is now, with its layer in `folder` unless it is there already. `toolchains` are
     /// further absolute folders seen inside at their own places. Blocks for some ten milliseconds.
     ///

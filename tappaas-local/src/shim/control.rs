@@ -1,9 +1,8 @@
-use std::{io, os::fd::AsFd, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, os::fd::AsFd, sync::Arc, time::Duration};
 
 use rustix::process::{Signal, pidfd_send_signal};
 use tappaas_core::{Error, Result};
 use tokio::{
-    io::Interest,
     net::{UnixListener, UnixStream},
     sync::{Semaphore, oneshot, watch},
     task::JoinSet,
@@ -18,7 +17,7 @@ use super::{
 };
 use crate::{
     instance::{Phase, Status},
-    sandbox::{Extra, Isolation, Network, inside_of, usage_of},
+    sandbox::{Extra, Isolation, Network, StandardStreams, inside_of, usage_of},
 };
 
 /// Connections at once; a server needs a handful.
@@ -90,21 +89,19 @@ async fn answer(stream: &UnixStream, view: View) -> io::Result<()> {
             workdir,
             terminal,
         } => {
-            let streams = if terminal {
-                None
-            } else {
-                <[_; 3]>::try_from(files).ok()
+            let streams = match (terminal, <[_; 3]>::try_from(files)) {
+                (Some(size), _) => StandardStreams::Terminal(size),
+                (None, Ok(files)) => StandardStreams::Files(files),
+                (None, Err(_)) => {
+                    let error = Error::invalid(
+                        "a command without a terminal needs three open files as its streams",
+                    );
+                    return reply(stream, &Reply::failed(&error)).await;
+                }
             };
-            if streams.is_none() && !terminal {
-                let error = Error::invalid(
-                    "a command without a terminal needs three open files as its streams",
-                );
-                return reply(stream, &Reply::failed(&error)).await;
-            }
-            let workdir: PathBuf = workdir.unwrap_or_else(|| view.spec.workdir.clone());
             let extra = Extra {
                 command,
-                workdir,
+                workdir: workdir.unwrap_or_else(|| view.spec.workdir.clone()),
                 streams,
             };
             exec(stream, view, extra).await
@@ -210,5 +207,11 @@ async fn reply(stream: &UnixStream, reply: &Reply) -> io::Result<()> {
 
 /// Returns once the other side has closed the connection, or says more than it should.
 async fn closed(stream: &UnixStream) -> io::Result<()> {
-    stream.ready(Interest::READABLE).await.map(|_| ())
+    loop {
+        stream.readable().await?;
+        match stream.try_read(&mut [0]) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            outcome => return outcome.map(|_| ()),
+        }
+    }
 }

@@ -1,11 +1,12 @@
 use std::{
     fs, io,
-    os::fd::AsFd,
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
+use nix::sched::{CloneFlags, unshare};
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal, waitid,
 };
@@ -18,6 +19,7 @@ use crate::{
     network::{Wire, set_up_private},
     sandbox::{
         self, Cgroup, Container, Direct, Enforced, Extra, Isolation, Layout, Network, Run, Spec,
+        collect_children,
     },
     watched::watch,
 };
@@ -45,6 +47,7 @@ impl Machine {
         let mut parts = Parts {
             dir: dir.to_owned(),
             cgroup,
+            pins: Vec::new(),
             wire: None,
         };
         if spec.isolation == Isolation::None {
@@ -84,7 +87,7 @@ impl Machine {
     }
 
     /// Starts a further command inside.
-    pub(super) async fn exec(&self, extra: Extra) -> Result<(Run, Option<std::os::fd::OwnedFd>)> {
+    pub(super) async fn exec(&self, extra: Extra) -> Result<(Run, Option<OwnedFd>)> {
         match &self.inside {
             Inside::Container(container) => container.exec(extra).await,
             Inside::Direct(direct) => Ok((direct.exec(extra)?, None)),
@@ -131,18 +134,11 @@ impl Machine {
         if let Inside::Direct(direct) = &self.inside {
             for _ in 0..ROUNDS {
                 direct.kill(run.pid);
-                if !direct.collect(&[]) {
+                if !collect_children(&[]) {
                     return;
                 }
                 tokio::time::sleep(PAUSE).await;
             }
-        }
-    }
-
-    /// Collects orphans that ended. Only without a sandbox are they this process's children.
-    pub(super) fn collect(&self, waited: &[Pid]) {
-        if let Inside::Direct(direct) = &self.inside {
-            direct.collect(waited);
         }
     }
 
@@ -162,7 +158,10 @@ impl Machine {
 /// What there is of an instance, whether it got as far as a process or not.
 struct Parts {
     dir: PathBuf,
+    /// As it was planned, until it is made; then by paths that hold in every mount namespace.
     cgroup: Cgroup,
+    /// What these paths go through.
+    pins: Vec<OwnedFd>,
     wire: Option<Wire>,
 }
 
@@ -176,25 +175,30 @@ impl Parts {
         if spec.isolation == Isolation::Privileged {
             nix::unistd::setgroups(&[]).context(|| "drop supplementary groups".to_owned())?;
         }
-        self.cgroup.create(layout, &spec.limits)?;
-        // Opened while this is still somebody who may.
-        let doors = Arc::new(self.cgroup.doors()?);
+        let named = self.cgroup.clone();
+        named.create(layout, &spec.limits)?;
+        // While this is still somebody who may, and sees where they are mounted.
+        let doors = Arc::new(named.doors()?);
+        (self.cgroup, self.pins) = named.pin()?;
         match (&spec.network, spec.isolation) {
             (Network::Bridge(attachment), _) => self.wire = Some(Wire::attach(attachment)?),
             (Network::Private { .. }, Isolation::Privileged) => {
-                nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)
+                unshare(CloneFlags::CLONE_NEWNET)
                     .context(|| "create a network namespace".to_owned())?;
+                set_up_private()?;
             }
             _ => {}
         }
         sandbox::enter(spec, handshake).await?;
         if let Network::Private { pasta } = &spec.network {
-            set_up_private()?;
+            if spec.isolation == Isolation::Rootless {
+                set_up_private()?;
+            }
             if let Some(pasta) = pasta {
                 handshake.connect(pasta.clone()).await?;
             }
         }
-        Container::prepare(spec, &self.dir, &self.cgroup, doors)
+        Container::prepare(spec, &self.dir, &named, doors)
     }
 
     async fn remove(mut self) {

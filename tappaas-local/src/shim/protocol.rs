@@ -60,7 +60,8 @@ pub(crate) enum Call {
     Exec {
         command: Vec<String>,
         workdir: Option<PathBuf>,
-        terminal: bool,
+        /// Columns and rows.
+        terminal: Option<(u16, u16)>,
     },
 }
 

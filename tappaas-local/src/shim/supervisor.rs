@@ -8,6 +8,7 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal};
+use sha2::{Digest as _, Sha256};
 use tappaas_core::{Error, Result, backend::Exit};
 use tokio::{
     net::UnixListener,
@@ -30,7 +31,7 @@ use crate::{
     fault::{Context, Fault},
     instance::{Phase, Status},
     network::DUMMY,
-    sandbox::{Cgroup, Extra, Isolation, Layout, Network, Run, Spec},
+    sandbox::{Cgroup, Extra, Isolation, Layout, Network, Run, Spec, collect_children},
 };
 
 /// What a connection asks of the supervisor.
@@ -129,7 +130,7 @@ impl Supervisor {
         } else {
             Layout::detect()
         };
-        let cgroup = Cgroup::plan(&layout, &spec.id);
+        let cgroup = Cgroup::plan(&layout, &group_name(&spec.id, dir));
         let record = new_record(&spec, &cgroup)?;
         // Before anything is made, so that whoever finds this process dead finds what it made too.
         record
@@ -282,7 +283,7 @@ impl Supervisor {
             tokio::select! {
                 () = &mut until => return true,
                 _ = self.terminate.recv() => return false,
-                _ = self.child.recv() => self.machine.collect(&self.waited.list()),
+                _ = self.child.recv() => self.collect(),
                 command = self.commands.recv() => match command {
                     Some(Command::Stop { done, .. }) => {
                         self.stopping.push(done);
@@ -340,7 +341,7 @@ impl Supervisor {
                         kill_at = None;
                     }
                 }
-                _ = self.child.recv() => self.machine.collect(&self.waited.list()),
+                _ = self.child.recv() => self.collect(),
                 _ = self.terminate.recv() => {
                     for_good = true;
                     kill_at = kill_at.or(self.begin_to_stop(run, None));
@@ -385,6 +386,11 @@ impl Supervisor {
         ));
     }
 
+    /// Collects what nobody waits for: commands that never got as far as being one, and orphans without a sandbox.
+    fn collect(&self) {
+        collect_children(&self.waited.list());
+    }
+
     async fn exec(&self, extra: Extra) -> Result<Executing> {
         let (run, console) = self.machine.exec(extra).await?;
         let waited = self.waited.add(run.pid);
@@ -424,6 +430,12 @@ impl Supervisor {
         .await
         .ok();
     }
+}
+
+/// Other installations on this machine may have an instance of the same name.
+fn group_name(id: &str, dir: &Path) -> String {
+    let digest = Sha256::digest(dir.as_os_str().as_encoded_bytes());
+    format!("{id}-{}", hex::encode(&digest[..4]))
 }
 
 fn new_record(spec: &Spec, cgroup: &Cgroup) -> Result<Record> {

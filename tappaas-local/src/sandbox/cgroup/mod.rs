@@ -8,7 +8,7 @@ mod reading;
 
 use std::{
     fs, io,
-    os::fd::OwnedFd,
+    os::fd::{AsRawFd, OwnedFd},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -101,6 +101,39 @@ impl Cgroup {
             Ok(file.context(|| format!("open {}", path.display()))?.into())
         };
         self.folders().into_iter().map(open).collect()
+    }
+
+    /// Keeps the groups within reach however mounts change, for as long as the files are open: the paths of the result lead there.
+    pub(crate) fn pin(&self) -> Result<(Self, Vec<OwnedFd>)> {
+        let mut pins: Vec<(PathBuf, OwnedFd)> = Vec::new();
+        let mut pinned = self.clone();
+        let all = [
+            &mut pinned.memory,
+            &mut pinned.cpu,
+            &mut pinned.accounting,
+            &mut pinned.pids,
+            &mut pinned.unified,
+        ];
+        for path in all.into_iter().flatten() {
+            // The folder above the common parent, so that both can be removed.
+            let Some(above) = path.ancestors().nth(2).map(Path::to_owned) else {
+                continue;
+            };
+            let index = match pins.iter().position(|(root, _)| *root == above) {
+                Some(index) => index,
+                None => {
+                    let file =
+                        fs::File::open(&above).context(|| format!("open {}", above.display()))?;
+                    pins.push((above.clone(), file.into()));
+                    pins.len() - 1
+                }
+            };
+            let below = path.strip_prefix(&above).unwrap_or(path).to_owned();
+            *path = Path::new("/proc/self/fd")
+                .join(pins[index].1.as_raw_fd().to_string())
+                .join(below);
+        }
+        Ok((pinned, pins.into_iter().map(|(_, file)| file).collect()))
     }
 
     /// Every process in the groups.
