@@ -8,7 +8,7 @@ use tappaas_core::{Error, Result, model::ReleaseSpec};
 use crate::types::{Change, Difference, Source};
 
 /// The parts whose values may be secret.
-const SECRET: &[&str] = &["environment.", "config."];
+const SECRET: &[&str] = &["environment.", "overrides.", "config."];
 
 /// Compares what two releases are made of, in order of the paths. Values that may be secret are left out unless they are to be revealed.
 pub(crate) fn differences(

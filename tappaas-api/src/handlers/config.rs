@@ -27,6 +27,7 @@ pub(super) async fn show_config(
     let content = application.spec.content;
     let layers = [
         (Layer::Manifest, content.environment),
+        (Layer::Environment, content.overrides),
         (Layer::Config, content.config),
     ];
     let mut variables = BTreeMap::new();

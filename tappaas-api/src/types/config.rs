@@ -21,8 +21,10 @@ pub struct Variable {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Layer {
-    /// The manifest, its `[environments.X]` included.
+    /// The manifest.
     Manifest,
+    /// The manifest's `[environments.X]`.
+    Environment,
     /// `config set`.
     Config,
 }

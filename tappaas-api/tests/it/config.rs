@@ -36,7 +36,7 @@ async fn each_variable_is_listed_with_its_layer_and_without_its_value() {
         masked("CHANGED", "config"),
         masked("COMMON", "manifest"),
         masked("OWN", "config"),
-        masked("STAGE", "manifest"),
+        masked("STAGE", "environment"),
     ]);
     assert_eq!(listed(&world, "").await, all);
     assert_eq!(listed(&world, "?reveal=false").await, all);

@@ -281,6 +281,26 @@ async fn a_command_talks_both_ways_and_tells_its_exit() {
 }
 
 #[tokio::test]
+async fn the_strongest_layer_of_a_variable_reaches_the_process() {
+    let served = Served::new().await;
+    let manifest = "env = { A = \"1\", B = \"1\", C = \"1\" }\nenvironments.production.env = { B = \"2\", C = \"2\" }";
+    served.serving(manifest).await;
+    let change = ConfigChange {
+        set: [("C".to_owned(), tappaas_core::model::EnvValue::new("3"))].into(),
+        unset: Vec::new(),
+    };
+    let accepted = served.client.configure(&within(), &app(), &change).await;
+    served.succeeded(accepted.unwrap()).await;
+    let (output, _, _) = served.run(&["env"], b"").await;
+    let output = String::from_utf8(output).unwrap();
+    let seen: Vec<_> = output
+        .lines()
+        .filter(|line| line.as_bytes()[1] == b'=')
+        .collect();
+    assert_eq!(seen, ["A=1", "B=2", "C=3"]);
+}
+
+#[tokio::test]
 async fn a_command_that_cannot_be_run_is_an_error() {
     let served = Served::new().await;
     let request = |command: &[&str], process: Option<&str>| ExecRequest {

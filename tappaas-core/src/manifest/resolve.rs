@@ -24,6 +24,8 @@ impl Manifest {
     /// Says what this manifest means in an environment, for a source.
     pub fn resolve(&self, environment: &Name, source: Source) -> Resolved {
         let here = self.within(environment);
+        let overrides = self.environments.get(environment);
+        let overrides = overrides.map(|changes| changes.env.clone());
         let scale = here.processes.iter();
         let scale = scale.filter_map(|(name, process)| Some((name.clone(), process.replicas?)));
         Resolved {
@@ -38,7 +40,8 @@ impl Manifest {
                     ..BuildSpec::default()
                 },
                 processes: map(here.processes, Process::resolve),
-                environment: map(here.env, |Variable(value)| value),
+                environment: map(self.env.clone(), |Variable(value)| value),
+                overrides: map(overrides.unwrap_or_default(), |Variable(value)| value),
                 config: BTreeMap::new(),
                 volumes: map(here.volumes, Volume::resolve),
                 bindings: map(here.bindings, |binding| binding.0),

@@ -141,10 +141,13 @@ pub struct Content {
     /// What runs; empty: what the build found.
     #[serde(default)]
     pub processes: BTreeMap<Name, Process>,
-    /// Environment variables of the manifest, its `[environments.X]` applied.
+    /// Environment variables of the manifest.
     #[serde(default)]
     pub environment: Variables,
-    /// Environment variables of `config set`, which win.
+    /// Environment variables of the manifest's `[environments.X]`, which win over those.
+    #[serde(default)]
+    pub overrides: Variables,
+    /// Environment variables of `config set`, which win over all.
     #[serde(default)]
     pub config: Variables,
     /// Storage, by name.

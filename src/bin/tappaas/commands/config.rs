@@ -91,6 +91,7 @@ async fn list(session: &Session, app: &Name, reveal: bool) -> Result<()> {
             let value = variable.value.as_ref().map_or("********", EnvValue::expose);
             let layer = match variable.layer {
                 Layer::Manifest => "manifest",
+                Layer::Environment => "manifest, for this environment",
                 Layer::Config => "config set",
             };
             [variable.name.clone(), value.to_owned(), layer.to_owned()]

@@ -154,6 +154,7 @@ fn environment(
     }
     let content = &release.spec.content;
     environment.extend(content.environment.clone());
+    environment.extend(content.overrides.clone());
     environment.extend(content.config.clone());
     if let Some(port) = process.ports.first() {
         environment.insert("PORT".to_owned(), EnvValue::new(port.number.to_string()));

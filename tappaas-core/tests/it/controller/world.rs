@@ -213,6 +213,7 @@ pub(super) fn content(source: &str) -> ApplicationContent {
         build: BuildSpec::default(),
         processes: BTreeMap::new(),
         environment: BTreeMap::new(),
+        overrides: BTreeMap::new(),
         config: BTreeMap::new(),
         volumes: BTreeMap::new(),
         bindings: BTreeMap::new(),
