@@ -14,9 +14,12 @@
 //! The expression is the backend's *fixture*, which makes what the suite cannot know: images for the programs that the suite wants
 //! to run, a way to send a request. [`Memory`] is the fixture of core's in-memory backends, and an example for others.
 
+mod clock;
 pub mod conformance;
+pub mod faulty;
 mod memory;
 mod program;
 
+pub use clock::ManualClock;
 pub use memory::Memory;
 pub use program::Program;

@@ -31,9 +31,10 @@ use crate::{
         switch::SwitchFixture,
         volumes::VolumesFixture,
     },
+    faulty::{Faults, Faulty},
 };
 
-/// The fixture of core's in-memory backends: a small world of its own, on one network.
+/// The fixture of core's in-memory backends: a small world of its own, on one network, with or without faults.
 #[derive(Debug)]
 pub struct Memory {
     network: Network,
@@ -42,12 +43,18 @@ pub struct Memory {
     ingress: Arc<memory::Ingress>,
     registry: memory::Registry,
     builder: Arc<memory::Builder>,
+    faults: Arc<Faults>,
     counter: AtomicU32,
 }
 
 impl Memory {
     /// Creates a world in which nothing runs yet.
     pub fn new() -> Self {
+        Self::with_faults(Faults::none())
+    }
+
+    /// Creates a world whose backends meet faults, each verb's calls counted over all of them.
+    pub fn with_faults(faults: Faults) -> Self {
         let (network, volumes) = (Network::new(), memory::Volumes::new());
         let clock: Arc<dyn Clock> = Arc::new(memory::Clock::new());
         let scheduler = memory::Scheduler::new(Arc::clone(&clock), &network, &volumes);
@@ -61,6 +68,7 @@ impl Memory {
             builder: Arc::new(builder),
             network,
             volumes,
+            faults: Arc::new(faults),
             counter: AtomicU32::new(0),
         }
     }
@@ -84,7 +92,7 @@ impl Default for Memory {
 #[async_trait]
 impl SchedulerFixture for Memory {
     fn scheduler(&self) -> Arc<dyn Scheduler> {
-        Arc::clone(&self.scheduler) as _
+        Arc::new(Faulty::new(Arc::clone(&self.scheduler), &self.faults))
     }
 
     async fn template(&self, program: &Program) -> Template {
@@ -144,7 +152,7 @@ impl SchedulerFixture for Memory {
 #[async_trait]
 impl IngressFixture for Memory {
     fn ingress(&self) -> Arc<dyn IngressProvider> {
-        Arc::clone(&self.ingress) as _
+        Arc::new(Faulty::new(Arc::clone(&self.ingress), &self.faults))
     }
 
     async fn serve(&self, name: &str, gate: &Gate) -> Result<Server, Failure> {
@@ -182,7 +190,8 @@ impl IngressFixture for Memory {
 
 impl VolumesFixture for Memory {
     fn volumes(&self) -> Arc<dyn Volumes> {
-        Arc::new(self.volumes.clone())
+        let volumes = Arc::new(self.volumes.clone());
+        Arc::new(Faulty::new(volumes, &self.faults))
     }
 
     fn scheduling(&self) -> &dyn SchedulerFixture {
@@ -192,7 +201,8 @@ impl VolumesFixture for Memory {
 
 impl RegistryFixture for Memory {
     fn registry(&self) -> Arc<dyn Registry> {
-        Arc::new(self.registry.clone())
+        let registry = Arc::new(self.registry.clone());
+        Arc::new(Faulty::new(registry, &self.faults))
     }
 
     fn repository(&self, name: &str) -> Repository {
@@ -203,11 +213,12 @@ impl RegistryFixture for Memory {
 #[async_trait]
 impl BuilderFixture for Memory {
     fn builder(&self) -> Arc<dyn Builder> {
-        Arc::clone(&self.builder) as _
+        Arc::new(Faulty::new(Arc::clone(&self.builder), &self.faults))
     }
 
     fn registry(&self) -> Arc<dyn Registry> {
-        Arc::new(self.registry.clone())
+        let registry = Arc::new(self.registry.clone());
+        Arc::new(Faulty::new(registry, &self.faults))
     }
 
     async fn source(&self, project: &Project) -> Result<Option<(Source, BuildSpec)>, Failure> {

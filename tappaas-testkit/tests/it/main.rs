@@ -1,0 +1,6 @@
+//! The integration tests of `tappaas-testkit`.
+
+mod clock;
+mod complete;
+mod conformance;
+mod faulty;
