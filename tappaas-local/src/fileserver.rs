@@ -1,4 +1,4 @@
-//! The file server that images of static sites carry. Its source is `fileserver/main.rs`.
+//! The file server that images of static sites carry. Its source is `fileserver/src/main.rs`.
 
 /// The program, for the architecture of this one.
 pub(crate) const PROGRAM: &[u8] = include_bytes!(env!("TAPPAAS_FILESERVER"));

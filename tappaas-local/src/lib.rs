@@ -20,14 +20,17 @@ mod watched;
 pub use builder::{BuildLimits, BuildNetwork, Builder, BuilderConfig, BuilderParts};
 pub use doctor::{Finding, Report, State};
 pub use instance::{
-    Adopted, Execution, Instance, Line, LogReader, Phase, Status, Stream, Streams, Terminal, reap, run_to_completion,
+    Adopted, Execution, Instance, Line, LogReader, Phase, Status, Stream, Streams, Terminal, reap,
+    run_to_completion,
 };
 pub use network::{Attachment, NetworkSettings, Networks, Range, nameservers};
 pub use sandbox::{
-    Account, Bind, Enforced, HostStack, Isolation, Limits, LogLimits, Network, Restart, Root, Spec, Stop, User,
+    Account, Bind, Enforced, HostStack, Isolation, Limits, LogLimits, Network, Restart, Root, Spec,
+    Stop, User,
 };
 pub use scheduler::{
-    CapacityConfig, Confinement, DefaultLimits, LogConfig, NetworkConfig, Scheduler, SchedulerConfig,
+    CapacityConfig, Confinement, DefaultLimits, LogConfig, NetworkConfig, Scheduler,
+    SchedulerConfig,
 };
 pub use shim::{Listener, helper_main};
 pub use volumes::Volumes;

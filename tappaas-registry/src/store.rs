@@ -75,14 +75,14 @@ impl Store {
             .await
     }
 
-    /// The size of a blob that the repository has.
+    /// The size of a blob that the repository has. Asking begins its grace anew: see [`Self::collect`].
     pub async fn blob_size(
         &self,
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<u64>> {
-        let (repository, digest) = (repository.clone(), digest.clone());
-        self.run(move |all| all.blob_size(&repository, &digest))
+        let (repository, digest, now) = (repository.clone(), digest.clone(), self.now().into());
+        self.run(move |all| all.find_blob(&repository, &digest, now))
             .await
     }
 
@@ -225,7 +225,7 @@ impl Store {
         .await
     }
 
-    /// Removes blobs that no manifest names, and that were pushed or let go at least `grace` ago.
+    /// Removes blobs that no manifest names, and that were pushed, asked for or let go at least `grace` ago.
     ///
     /// Pushes and pulls go on meanwhile. What a manifest names, and what an upload in progress is about to add, stays.
     /// A client that pushes blobs has `grace` to push the manifest that names them: an hour is generous. Returns `None`

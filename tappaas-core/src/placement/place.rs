@@ -44,8 +44,9 @@ pub struct Plan {
 
 /// Places the pending instances.
 ///
-/// Hard limits are: a node's readiness, capacity and labels, taints `NoSchedule`, affinity, and anti-affinity, which counts both
-/// ways. Affinity to an application that has no instance anywhere cannot be met, except by its own first instance. Where several
+/// Hard limits are: a node's readiness, capacity and labels, taints `NoSchedule`, affinity to what stays there, and
+/// anti-affinity, which counts both ways. Affinity to an application that has no instance anywhere cannot be met, except by its own
+/// first instance. Where several
 /// nodes are left, the one is taken with, in this order, the fewest untolerated taints `PreferNoSchedule`; the fewest instances of the
 /// workload in the topology of its spread, then on the node; the most room left; the first name. Spread never keeps an instance
 /// from being placed.
@@ -179,7 +180,7 @@ impl<'a> World<'a> {
     /// Says whether an instance would be the first of its application.
     fn founder(&self, instance: &Instance) -> bool {
         let application = &instance.workload.application;
-        self.sites.iter().all(|site| !site.has(application))
+        self.sites.iter().all(|site| !site.keeps(application))
     }
 
     fn obstacles(&self, instance: &Instance) -> Vec<Obstacle> {

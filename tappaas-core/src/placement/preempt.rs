@@ -66,17 +66,12 @@ fn choose<'a>(
 
 /// Says whether an instance can come once these are gone, without taking from anybody who stays what it has affinity to.
 fn helps(site: &Site<'_>, instance: &Instance, founder: bool, victims: &[Seat<'_>]) -> bool {
-    let without = |gone: &mut dyn Iterator<Item = Seat<'_>>| {
-        let mut left = site.clone();
-        for seat in gone {
-            left.remove(&seat.instance.id);
-        }
-        left
+    let mut after = site.clone();
+    for victim in victims {
+        after.remove(&victim.instance.id);
+    }
+    let deprived = |seat: Seat<'_>| {
+        !seat.leaving && site.is_content(seat.instance) && !after.is_content(seat.instance)
     };
-    // What is leaving is lost to those who stay, whoever comes.
-    let before = without(&mut site.seats().filter(|seat| seat.leaving));
-    let after = without(&mut victims.iter().copied());
-    let deprived =
-        |seat: Seat<'_>| before.is_content(seat.instance) && !after.is_content(seat.instance);
     after.check(instance, founder).is_ok() && !after.seats().any(deprived)
 }

@@ -16,8 +16,10 @@ pub(super) struct Site<'a> {
     pub(super) node: &'a Node,
     seats: BTreeMap<&'a InstanceId, Seat<'a>>,
     used: Capacity,
-    /// How many instances of each application and workload are here.
+    /// How many instances of each application are here, and how many of them stay.
     applications: BTreeMap<&'a ApplicationKey, u32>,
+    staying: BTreeMap<&'a ApplicationKey, u32>,
+    /// How many instances of each workload are here.
     workloads: BTreeMap<&'a WorkloadId, u32>,
     /// How many instances here keep an application away.
     repelled: BTreeMap<ApplicationKey, u32>,
@@ -30,6 +32,7 @@ impl<'a> Site<'a> {
             seats: BTreeMap::new(),
             used: Capacity::default(),
             applications: BTreeMap::new(),
+            staying: BTreeMap::new(),
             workloads: BTreeMap::new(),
             repelled: BTreeMap::new(),
         }
@@ -43,6 +46,9 @@ impl<'a> Site<'a> {
         self.used.instances = self.used.instances.saturating_add(needs.instances);
         raise(&mut self.applications, &instance.workload.application);
         raise(&mut self.workloads, &instance.workload);
+        if !seat.leaving {
+            raise(&mut self.staying, &instance.workload.application);
+        }
         for name in &instance.constraints.anti_affinity {
             if let Some(application) = neighbour(instance, name) {
                 *self.repelled.entry(application).or_default() += 1;
@@ -60,6 +66,9 @@ impl<'a> Site<'a> {
         self.used.instances = self.used.instances.saturating_sub(needs.instances);
         lower(&mut self.applications, &&instance.workload.application);
         lower(&mut self.workloads, &&instance.workload);
+        if !seat.leaving {
+            lower(&mut self.staying, &&instance.workload.application);
+        }
         for name in &instance.constraints.anti_affinity {
             if let Some(application) = neighbour(instance, name) {
                 lower(&mut self.repelled, &application);
@@ -96,13 +105,15 @@ impl<'a> Site<'a> {
         let own = &instance.workload.application;
         for name in &instance.constraints.affinity {
             let there = neighbour(instance, name)
-                .is_some_and(|wanted| self.has(&wanted) || (founder && wanted == *own));
+                .is_some_and(|wanted| self.keeps(&wanted) || (founder && wanted == *own));
             if !there {
                 return Err(Obstacle::Affinity(name.clone()));
             }
         }
         for name in &instance.constraints.anti_affinity {
-            if neighbour(instance, name).is_some_and(|unwanted| self.has(&unwanted)) {
+            if neighbour(instance, name)
+                .is_some_and(|unwanted| self.applications.contains_key(&unwanted))
+            {
                 return Err(Obstacle::AntiAffinity(name.clone()));
             }
         }
@@ -139,18 +150,19 @@ impl<'a> Site<'a> {
         self.seats.values().copied()
     }
 
-    /// Says whether an occupant has everything here that it has affinity to, itself not counted.
+    /// Says whether an occupant that stays has everything here that it has affinity to, itself not counted.
     pub(super) fn is_content(&self, occupant: &Instance) -> bool {
         occupant.constraints.affinity.iter().all(|name| {
             let own = occupant.workload.application.name == name.as_str();
             let wanted = neighbour(occupant, name);
-            let here = wanted.and_then(|wanted| self.applications.get(&wanted).copied());
+            let here = wanted.and_then(|wanted| self.staying.get(&wanted).copied());
             here.unwrap_or(0) > u32::from(own)
         })
     }
 
-    pub(super) fn has(&self, application: &ApplicationKey) -> bool {
-        self.applications.contains_key(application)
+    /// Says whether an instance of an application is here, and stays.
+    pub(super) fn keeps(&self, application: &ApplicationKey) -> bool {
+        self.staying.contains_key(application)
     }
 
     pub(super) fn of_workload(&self, workload: &WorkloadId) -> u32 {

@@ -3,25 +3,37 @@
 mod builder {
     use tappaas_testkit::Memory;
 
-    tappaas_testkit::builder_conformance!(#[tokio::test(start_paused = true)] Memory::new());
+    tappaas_testkit::builder_conformance!(
+        #[tokio::test(start_paused = true)]
+        Memory::new()
+    );
 }
 
 mod ingress {
     use tappaas_testkit::Memory;
 
-    tappaas_testkit::ingress_conformance!(#[tokio::test(start_paused = true)] Memory::new());
+    tappaas_testkit::ingress_conformance!(
+        #[tokio::test(start_paused = true)]
+        Memory::new()
+    );
 }
 
 mod registry {
     use tappaas_testkit::Memory;
 
-    tappaas_testkit::registry_conformance!(#[tokio::test(start_paused = true)] Memory::new());
+    tappaas_testkit::registry_conformance!(
+        #[tokio::test(start_paused = true)]
+        Memory::new()
+    );
 }
 
 mod scheduler {
     use tappaas_testkit::Memory;
 
-    tappaas_testkit::scheduler_conformance!(#[tokio::test(start_paused = true)] Memory::new());
+    tappaas_testkit::scheduler_conformance!(
+        #[tokio::test(start_paused = true)]
+        Memory::new()
+    );
 }
 
 mod secrets {
@@ -33,17 +45,26 @@ mod secrets {
         Arc::new(memory::SecretStore::new())
     }
 
-    tappaas_testkit::secrets_conformance!(#[tokio::test(start_paused = true)] fresh());
+    tappaas_testkit::secrets_conformance!(
+        #[tokio::test(start_paused = true)]
+        fresh()
+    );
 }
 
 mod switch {
     use tappaas_testkit::Memory;
 
-    tappaas_testkit::switch_conformance!(#[tokio::test(start_paused = true)] Memory::new());
+    tappaas_testkit::switch_conformance!(
+        #[tokio::test(start_paused = true)]
+        Memory::new()
+    );
 }
 
 mod volumes {
     use tappaas_testkit::Memory;
 
-    tappaas_testkit::volumes_conformance!(#[tokio::test(start_paused = true)] Memory::new());
+    tappaas_testkit::volumes_conformance!(
+        #[tokio::test(start_paused = true)]
+        Memory::new()
+    );
 }

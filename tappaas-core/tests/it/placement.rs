@@ -74,7 +74,11 @@ fn checked(world: &World) -> Result<Plan, TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig {
+        cases: 2000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn a_plan_breaks_no_rule_and_leaves_nobody_out_in_vain(world in world::any(5, 6)) {
@@ -243,4 +247,19 @@ fn who_is_leaving_is_waited_for_before_anybody_is_evicted() {
     let plan = place(&[one], &running, std::slice::from_ref(&high));
     let evicted: Vec<_> = plan.evictions.keys().map(|id| id.0.as_str()).collect();
     assert_eq!(evicted, ["leaving"], "{plan:?}");
+}
+
+#[test]
+fn nobody_follows_who_is_leaving() {
+    let mut one = node("a");
+    one.offer.capacity.instances = 2;
+    let running = Occupant {
+        instance: instance("leader", "leader"),
+        node: "a".to_owned(),
+        leaving: true,
+    };
+    let mut follower = instance("follower", "follower");
+    follower.constraints.affinity.push("leader".to_owned());
+    let plan = place(&[one], &[running], std::slice::from_ref(&follower));
+    assert!(plan.unplaced.contains_key(&follower.id), "{plan:?}");
 }

@@ -4,7 +4,7 @@ use std::{
 };
 
 use super::{
-    ArchiveError, Limits,
+    Error, Limits,
     fields::{Extensions, clean, global, link_target, long_name, number, refused, shown},
     text,
 };
@@ -72,7 +72,7 @@ impl<R: Read> Entries<R> {
     ///
     /// # Errors
     /// `Refused`, `TooLarge`, or `Read` if the archive ends early.
-    pub(crate) fn next(&mut self) -> Result<Option<Entry>, ArchiveError> {
+    pub(crate) fn next(&mut self) -> Result<Option<Entry>, Error> {
         let mut extensions = Extensions::default();
         loop {
             self.skip()?;
@@ -113,7 +113,7 @@ impl<R: Read> Entries<R> {
         header: &[u8; 512],
         size: u64,
         extensions: Extensions,
-    ) -> Result<Entry, ArchiveError> {
+    ) -> Result<Entry, Error> {
         let fields = tar::Header::from_byte_slice(header);
         let path = match extensions.path {
             Some(path) => path,
@@ -137,7 +137,7 @@ impl<R: Read> Entries<R> {
                 target: clean(&target())?,
             },
             b'2' => EntryKind::Symlink {
-                target: link_target(&name, target())?,
+                target: link_target(&name, &target())?,
             },
             b'3' | b'4' | b'6' => EntryKind::Special,
             b'5' => EntryKind::Directory,
@@ -162,11 +162,9 @@ impl<R: Read> Entries<R> {
     }
 
     /// Reads a header. `None` at the end of the archive, after which there is nothing but zeros.
-    fn header(&mut self) -> Result<Option<[u8; 512]>, ArchiveError> {
+    fn header(&mut self) -> Result<Option<[u8; 512]>, Error> {
         let mut header = [0; 512];
-        self.reader
-            .read_exact(&mut header)
-            .map_err(ArchiveError::Read)?;
+        self.reader.read_exact(&mut header).map_err(Error::Read)?;
         self.bytes += BLOCK;
         if header.iter().all(|byte| *byte == 0) {
             self.end()?;
@@ -174,7 +172,7 @@ impl<R: Read> Entries<R> {
         }
         self.entries += 1;
         if self.entries > self.limits.entries {
-            return Err(ArchiveError::TooLarge(format!(
+            return Err(Error::TooLarge(format!(
                 "the archive has more than {} entries",
                 self.limits.entries
             )));
@@ -191,10 +189,10 @@ impl<R: Read> Entries<R> {
         Ok(Some(header))
     }
 
-    fn end(&mut self) -> Result<(), ArchiveError> {
+    fn end(&mut self) -> Result<(), Error> {
         let mut rest = Vec::new();
         let mut trailer = (&mut self.reader).take(Self::TRAILER_MAX + 1);
-        trailer.read_to_end(&mut rest).map_err(ArchiveError::Read)?;
+        trailer.read_to_end(&mut rest).map_err(Error::Read)?;
         if rest.len() < 512 || rest.iter().any(|byte| *byte != 0) {
             return Err(refused(
                 "its end is not two blocks of zeros with nothing after them",
@@ -206,23 +204,23 @@ impl<R: Read> Entries<R> {
         }
     }
 
-    fn extension(&mut self, size: u64) -> Result<Vec<u8>, ArchiveError> {
+    fn extension(&mut self, size: u64) -> Result<Vec<u8>, Error> {
         if size > Self::EXTENSION_MAX {
             return Err(refused("an extended header is larger than 1 MiB"));
         }
         self.begin(size)?;
         let mut extension = Vec::new();
         let read = self.content().read_to_end(&mut extension);
-        read.map_err(ArchiveError::Read)?;
+        read.map_err(Error::Read)?;
         Ok(extension)
     }
 
-    fn begin(&mut self, size: u64) -> Result<(), ArchiveError> {
+    fn begin(&mut self, size: u64) -> Result<(), Error> {
         let padding = (BLOCK - size % BLOCK) % BLOCK;
         self.bytes = self.bytes.saturating_add(size).saturating_add(padding);
         if self.bytes > self.limits.bytes {
             let limit = text::bytes(self.limits.bytes);
-            return Err(ArchiveError::TooLarge(format!(
+            return Err(Error::TooLarge(format!(
                 "the archive holds more than {limit}"
             )));
         }
@@ -230,14 +228,14 @@ impl<R: Read> Entries<R> {
         Ok(())
     }
 
-    fn skip(&mut self) -> Result<(), ArchiveError> {
+    fn skip(&mut self) -> Result<(), Error> {
         let skipped = self.content + self.padding;
         let copied = io::copy(&mut (&mut self.reader).take(skipped), &mut io::sink())
-            .map_err(ArchiveError::Read)?;
+            .map_err(Error::Read)?;
         (self.content, self.padding) = (0, 0);
         match copied == skipped {
             true => Ok(()),
-            false => Err(ArchiveError::Read(io::ErrorKind::UnexpectedEof.into())),
+            false => Err(Error::Read(io::ErrorKind::UnexpectedEof.into())),
         }
     }
 }

@@ -1,11 +1,11 @@
 use std::{io, path::PathBuf};
 
-use tappaas_core::{Error, ErrorKind};
+use tappaas_core::ErrorKind;
 
 /// Why an archive could not be made or read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ArchiveError {
+pub enum Error {
     /// A file or folder could not be read or written.
     #[error("cannot {action} {}", path.display())]
     File {
@@ -34,7 +34,7 @@ pub enum ArchiveError {
     TooLarge(String),
 }
 
-impl ArchiveError {
+impl Error {
     pub(super) fn file(
         action: &'static str,
         path: impl Into<PathBuf>,
@@ -61,16 +61,14 @@ impl ArchiveError {
     }
 }
 
-impl From<ArchiveError> for Error {
-    fn from(error: ArchiveError) -> Self {
-        let (kind, message) = (error.kind(), error.to_string());
+impl From<Error> for tappaas_core::Error {
+    fn from(error: Error) -> Self {
+        let told = Self::new(error.kind(), error.to_string());
         match error {
-            ArchiveError::File { source, .. }
-            | ArchiveError::Read(source)
-            | ArchiveError::Write(source) => Self::new(kind, message).with_source(source),
-            ArchiveError::Refused(_) | ArchiveError::Source(_) | ArchiveError::TooLarge(_) => {
-                Self::new(kind, message)
+            Error::File { source, .. } | Error::Read(source) | Error::Write(source) => {
+                told.with_source(source)
             }
+            Error::Refused(_) | Error::Source(_) | Error::TooLarge(_) => told,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::ArchiveError;
+use super::Error;
 
 /// Names and link targets are at most this long.
 const PATH_MAX: usize = 4096;
@@ -27,21 +27,21 @@ impl Extensions {
         self.path.is_none() && self.target.is_none() && !self.seen
     }
 
-    pub(super) fn set_path(&mut self, path: Vec<u8>) -> Result<(), ArchiveError> {
+    pub(super) fn set_path(&mut self, path: Vec<u8>) -> Result<(), Error> {
         match self.path.replace(path) {
             None => Ok(()),
             Some(_) => Err(refused("an entry is named twice")),
         }
     }
 
-    pub(super) fn set_target(&mut self, target: Vec<u8>) -> Result<(), ArchiveError> {
+    pub(super) fn set_target(&mut self, target: Vec<u8>) -> Result<(), Error> {
         match self.target.replace(target) {
             None => Ok(()),
             Some(_) => Err(refused("an entry has two link targets")),
         }
     }
 
-    pub(super) fn add(&mut self, records: &[u8]) -> Result<(), ArchiveError> {
+    pub(super) fn add(&mut self, records: &[u8]) -> Result<(), Error> {
         if std::mem::replace(&mut self.seen, true) {
             return Err(refused("an entry has two extended headers"));
         }
@@ -72,7 +72,7 @@ impl Extensions {
 }
 
 /// Checks a header that is about all entries: it may comment, but not rename.
-pub(super) fn global(records: &[u8]) -> Result<(), ArchiveError> {
+pub(super) fn global(records: &[u8]) -> Result<(), Error> {
     let about_content = |key: &[u8]| {
         matches!(key, b"path" | b"linkpath" | b"size") || key.starts_with(b"GNU.sparse.")
     };
@@ -82,8 +82,11 @@ pub(super) fn global(records: &[u8]) -> Result<(), ArchiveError> {
     }
 }
 
+/// A key and its value.
+type Record<'a> = (&'a [u8], &'a [u8]);
+
 /// Splits records `length key=value\n` (POSIX pax), where the length counts all of the record.
-fn pax(mut records: &[u8]) -> Result<Vec<(&[u8], &[u8])>, ArchiveError> {
+fn pax(mut records: &[u8]) -> Result<Vec<Record<'_>>, Error> {
     let malformed = || refused("an extended header is malformed");
     let mut pairs = Vec::new();
     while !records.is_empty() {
@@ -113,7 +116,7 @@ fn pax(mut records: &[u8]) -> Result<Vec<(&[u8], &[u8])>, ArchiveError> {
 }
 
 /// The content of a GNU long name: the name and a NUL.
-pub(super) fn long_name(mut name: Vec<u8>) -> Result<Vec<u8>, ArchiveError> {
+pub(super) fn long_name(mut name: Vec<u8>) -> Result<Vec<u8>, Error> {
     if name.last() == Some(&0) {
         name.pop();
     }
@@ -124,7 +127,7 @@ pub(super) fn long_name(mut name: Vec<u8>) -> Result<Vec<u8>, ArchiveError> {
 }
 
 /// Reads an octal number, or a GNU binary one, with nothing else in its field.
-pub(super) fn number(field: &[u8], what: &str) -> Result<u64, ArchiveError> {
+pub(super) fn number(field: &[u8], what: &str) -> Result<u64, Error> {
     let wrong = || refused(format!("a header's {what} is no number"));
     if field[0] & 0x80 != 0 {
         let (high, low) = field.split_at(field.len().saturating_sub(8));
@@ -154,7 +157,7 @@ pub(super) fn number(field: &[u8], what: &str) -> Result<u64, ArchiveError> {
         })
 }
 
-pub(super) fn clean(name: &[u8]) -> Result<PathBuf, ArchiveError> {
+pub(super) fn clean(name: &[u8]) -> Result<PathBuf, Error> {
     let wrong = |why: &str| refused(format!("`{}` {why}", shown(name)));
     if name.is_empty() || name.len() > PATH_MAX || name.contains(&0) {
         return Err(wrong("is no name"));
@@ -176,11 +179,11 @@ pub(super) fn clean(name: &[u8]) -> Result<PathBuf, ArchiveError> {
     Ok(path)
 }
 
-pub(super) fn link_target(name: &str, target: Vec<u8>) -> Result<PathBuf, ArchiveError> {
+pub(super) fn link_target(name: &str, target: &[u8]) -> Result<PathBuf, Error> {
     if target.is_empty() || target.len() > PATH_MAX || target.contains(&0) {
         return Err(refused(format!("`{name}` is a link to nothing")));
     }
-    Ok(Path::new(OsStr::from_bytes(&target)).to_owned())
+    Ok(Path::new(OsStr::from_bytes(target)).to_owned())
 }
 
 /// A name from an archive, made fit for a message: not too long, and nothing that a terminal would obey.
@@ -191,6 +194,6 @@ pub(super) fn shown(name: &[u8]) -> String {
     format!("{}{more}", text.escape_debug())
 }
 
-pub(super) fn refused(why: impl Into<String>) -> ArchiveError {
-    ArchiveError::Refused(why.into())
+pub(super) fn refused(why: impl Into<String>) -> Error {
+    Error::Refused(why.into())
 }

@@ -14,7 +14,7 @@ mod unpack;
 mod walk;
 
 pub(crate) use entries::{Entries, Entry, EntryKind};
-pub use error::ArchiveError;
+pub use error::Error;
 pub(crate) use pack::pack_layer;
 pub use pack::{Packed, pack};
 pub(crate) use text::bytes as display_bytes;

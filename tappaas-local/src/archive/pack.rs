@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use tappaas_core::Digest;
 
 use super::{
-    ArchiveError, Limits,
+    Error, Limits,
     rules::Rules,
     walk::{Item, ItemKind, walk},
 };
@@ -44,7 +44,7 @@ pub fn pack(
     ignore: &[String],
     limits: &Limits,
     out: impl Write,
-) -> Result<Packed, ArchiveError> {
+) -> Result<Packed, Error> {
     let rules = Rules::read(folder, ignore)?;
     let found = walk(folder, Some(&rules), limits)?;
     let mut archive = Writer::new(out);
@@ -60,7 +60,7 @@ pub(crate) fn pack_layer(
     prefix: &Path,
     limits: &Limits,
     out: impl Write,
-) -> Result<Packed, ArchiveError> {
+) -> Result<Packed, Error> {
     let found = walk(folder, None, limits)?;
     let mut archive = Writer::new(out);
     let mut above: Vec<_> = prefix
@@ -93,7 +93,7 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    fn add(&mut self, folder: &Path, item: &Item, prefix: &Path) -> Result<(), ArchiveError> {
+    fn add(&mut self, folder: &Path, item: &Item, prefix: &Path) -> Result<(), Error> {
         let path = prefix.join(&item.path);
         match &item.kind {
             ItemKind::Directory => self.directory(&path),
@@ -103,18 +103,18 @@ impl<W: Write> Writer<W> {
             ItemKind::Symlink { target } => {
                 let mut header = header(tar::EntryType::Symlink, 0o777, 0);
                 let added = self.tar.append_link(&mut header, &path, target);
-                added.map_err(ArchiveError::Write)
+                added.map_err(Error::Write)
             }
         }
     }
 
-    fn directory(&mut self, path: &Path) -> Result<(), ArchiveError> {
+    fn directory(&mut self, path: &Path) -> Result<(), Error> {
         let mut header = header(tar::EntryType::Directory, 0o755, 0);
         // The trailing slash is what every reader takes for a folder.
         let added = self
             .tar
             .append_data(&mut header, path.join(""), io::empty());
-        added.map_err(ArchiveError::Write)
+        added.map_err(Error::Write)
     }
 
     fn file(
@@ -123,8 +123,8 @@ impl<W: Write> Writer<W> {
         path: &Path,
         size: u64,
         executable: bool,
-    ) -> Result<(), ArchiveError> {
-        let failed = || ArchiveError::file("read", source);
+    ) -> Result<(), Error> {
+        let failed = || Error::file("read", source);
         let changed = || io::Error::other("it changed while it was read");
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = fs::OpenOptions::new()
@@ -140,20 +140,20 @@ impl<W: Write> Writer<W> {
         let mut header = header(tar::EntryType::Regular, mode, size);
         let mut content = file.take(size);
         let added = self.tar.append_data(&mut header, path, &mut content);
-        added.map_err(ArchiveError::Write)?;
+        added.map_err(Error::Write)?;
         match content.limit() {
             0 => Ok(()),
             _ => Err(failed()(changed())),
         }
     }
 
-    fn finish(self, entries: usize, skipped: Vec<PathBuf>) -> Result<Packed, ArchiveError> {
-        let plain = self.tar.into_inner().map_err(ArchiveError::Write)?;
+    fn finish(self, entries: usize, skipped: Vec<PathBuf>) -> Result<Packed, Error> {
+        let plain = self.tar.into_inner().map_err(Error::Write)?;
         let (diff, _) = plain.hash();
-        let compressed = plain.inner.finish().map_err(ArchiveError::Write)?;
+        let compressed = plain.inner.finish().map_err(Error::Write)?;
         let (digest, size) = compressed.hash();
         let mut out = compressed.inner;
-        out.flush().map_err(ArchiveError::Write)?;
+        out.flush().map_err(Error::Write)?;
         Ok(Packed {
             digest,
             size,

@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
-use super::ArchiveError;
+use super::Error;
 
 /// Which files of a source folder stay out of its archive.
 ///
@@ -40,16 +40,16 @@ impl Rules {
         [".git", ".hg", ".svn", ".bzr", ".jj", ".sl", "CVS", "_darcs"];
 
     /// Reads the rules of `folder`. `manifest` holds lines as in a `.gitignore`.
-    pub(super) fn read(folder: &Path, manifest: &[String]) -> Result<Self, ArchiveError> {
+    pub(super) fn read(folder: &Path, manifest: &[String]) -> Result<Self, Error> {
         let mut builder = GitignoreBuilder::new(folder);
         for line in manifest {
             builder.add_line(None, line).map_err(|error| {
-                ArchiveError::Source(format!("`{line}` in the ignore list of the build: {error}"))
+                Error::Source(format!("`{line}` in the ignore list of the build: {error}"))
             })?;
         }
-        let manifest = builder.build().map_err(|error| {
-            ArchiveError::Source(format!("the ignore list of the build: {error}"))
-        })?;
+        let manifest = builder
+            .build()
+            .map_err(|error| Error::Source(format!("the ignore list of the build: {error}")))?;
         let docker = docker_rules(folder)?;
         let reinclude = manifest.num_whitelists() > 0 || docker.iter().any(|rule| rule.negated);
         Ok(Self {
@@ -101,7 +101,7 @@ impl Rules {
 
 impl GitRules {
     /// The rules inside `folder`, given those around it. `kept` says whether the folder itself is.
-    pub(super) fn enter(&self, folder: &Path, kept: bool) -> Result<Self, ArchiveError> {
+    pub(super) fn enter(&self, folder: &Path, kept: bool) -> Result<Self, Error> {
         let mut rules = self.clone();
         rules.excluded |= !kept && self.excludes(folder, true);
         let file = folder.join(".gitignore");
@@ -129,12 +129,12 @@ impl GitRules {
 
 /// Reads `.dockerignore`. Its patterns start at the top folder, unlike those of `.gitignore`, and the last one that matches a file or
 /// a folder around it wins, so that a file of an excluded folder can be brought back.
-fn docker_rules(folder: &Path) -> Result<Vec<DockerRule>, ArchiveError> {
+fn docker_rules(folder: &Path) -> Result<Vec<DockerRule>, Error> {
     let file = folder.join(".dockerignore");
     let text = match std::fs::read_to_string(&file) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(ArchiveError::file("read", file)(error)),
+        Err(error) => return Err(Error::file("read", file)(error)),
     };
     let mut rules = Vec::new();
     for line in text.trim_start_matches('\u{feff}').lines() {
@@ -173,7 +173,7 @@ fn clean(pattern: &str) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join("/"))
 }
 
-fn unreadable(file: &Path, error: &ignore::Error) -> ArchiveError {
+fn unreadable(file: &Path, error: &ignore::Error) -> Error {
     let file: PathBuf = file.to_owned();
-    ArchiveError::Source(format!("cannot use {}: {error}", file.display()))
+    Error::Source(format!("cannot use {}: {error}", file.display()))
 }

@@ -8,9 +8,7 @@ use std::{
 use flate2::bufread::MultiGzDecoder;
 use rustix::io::Errno;
 
-use super::{
-    ArchiveError, Entries, Entry, EntryKind, Limits, Tree, fields::shown, walk::stays_inside,
-};
+use super::{Entries, Entry, EntryKind, Error, Limits, Tree, fields::shown, walk::stays_inside};
 
 /// Whom unpacked files belong to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -37,15 +35,15 @@ pub struct Unpacked {
 ///
 /// # Errors
 /// `Refused` for names that are absolute, lead out or appear twice, for links that leave the folder or lie on the way to another
-/// entry, for devices, pipes and set-user-id files, and for what [`Entries`] refuses; `TooLarge`; `Read`; `File`.
+/// entry, for devices, pipes and set-user-id files, and for archives that two readers could understand differently; `TooLarge`; `Read`; `File`.
 pub fn unpack(
     archive: impl Read,
     folder: &Path,
     owner: Option<Owner>,
     limits: &Limits,
-) -> Result<Unpacked, ArchiveError> {
+) -> Result<Unpacked, Error> {
     let owner = owner.map(|owner| (owner.user, owner.group));
-    let mut tree = Tree::open(folder, owner).map_err(ArchiveError::file("open", folder))?;
+    let mut tree = Tree::open(folder, owner).map_err(Error::file("open", folder))?;
     let plain = MultiGzDecoder::new(BufReader::with_capacity(64 << 10, archive));
     let mut entries = Entries::new(BufReader::with_capacity(64 << 10, plain), *limits);
     while let Some(entry) = entries.next()? {
@@ -61,7 +59,7 @@ fn unpack_entry(
     tree: &mut Tree,
     entries: &mut Entries<impl Read>,
     entry: &Entry,
-) -> Result<(), ArchiveError> {
+) -> Result<(), Error> {
     let path = &entry.path;
     let refused = |why: &str| Err(refused(path, why));
     let failed = |error| classify(path, error);
@@ -81,11 +79,7 @@ fn unpack_entry(
     }
 }
 
-fn copy(
-    entries: &mut Entries<impl Read>,
-    file: &mut File,
-    path: &Path,
-) -> Result<(), ArchiveError> {
+fn copy(entries: &mut Entries<impl Read>, file: &mut File, path: &Path) -> Result<(), Error> {
     let mut content = entries.content();
     let mut buffer = vec![0; 64 << 10];
     loop {
@@ -93,26 +87,26 @@ fn copy(
             Ok(0) => return Ok(()),
             Ok(read) => file
                 .write_all(&buffer[..read])
-                .map_err(ArchiveError::file("write", path))?,
+                .map_err(Error::file("write", path))?,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(ArchiveError::Read(error)),
+            Err(error) => return Err(Error::Read(error)),
         }
     }
 }
 
 /// Tells a hostile archive from a failing disk.
-fn classify(path: &Path, error: io::Error) -> ArchiveError {
+fn classify(path: &Path, error: io::Error) -> Error {
     let refused = |why: &str| refused(path, why);
     match Errno::from_io_error(&error) {
         Some(Errno::EXIST) => refused("appears twice"),
         Some(Errno::NOTDIR | Errno::LOOP) => refused("lies behind something that is not a folder"),
         Some(Errno::NOENT) => refused("is a link to a file that is not in the archive"),
         None => refused(&error.to_string()),
-        Some(_) => ArchiveError::file("create", path)(error),
+        Some(_) => Error::file("create", path)(error),
     }
 }
 
-fn refused(path: &Path, why: &str) -> ArchiveError {
+fn refused(path: &Path, why: &str) -> Error {
     let name = shown(path.as_os_str().as_bytes());
-    ArchiveError::Refused(format!("`{name}` {why}"))
+    Error::Refused(format!("`{name}` {why}"))
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    ArchiveError, Limits,
+    Error, Limits,
     rules::{GitRules, Rules, Verdict},
     text,
 };
@@ -38,11 +38,7 @@ pub(super) enum ItemKind {
 ///
 /// # Errors
 /// `TooLarge`, naming the largest folders; `Source` for what an archive cannot hold.
-pub(super) fn walk(
-    folder: &Path,
-    rules: Option<&Rules>,
-    limits: &Limits,
-) -> Result<Found, ArchiveError> {
+pub(super) fn walk(folder: &Path, rules: Option<&Rules>, limits: &Limits) -> Result<Found, Error> {
     let mut walk = Walk {
         top: folder,
         rules,
@@ -78,9 +74,9 @@ impl Walk<'_> {
         around: &GitRules,
         kept: bool,
         depth: usize,
-    ) -> Result<(), ArchiveError> {
+    ) -> Result<(), Error> {
         if depth > Self::DEPTH_MAX {
-            return Err(ArchiveError::Source(format!(
+            return Err(Error::Source(format!(
                 "{} is more than {} folders deep",
                 relative.display(),
                 Self::DEPTH_MAX
@@ -91,7 +87,7 @@ impl Walk<'_> {
             Some(_) => around.enter(&path, kept)?,
             None => GitRules::default(),
         };
-        let read = |error| ArchiveError::file("read", &path)(error);
+        let read = |error| Error::file("read", &path)(error);
         let mut names = Vec::new();
         for entry in fs::read_dir(&path).map_err(read)? {
             names.push(entry.map_err(read)?.file_name());
@@ -103,14 +99,9 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn entry(
-        &mut self,
-        relative: PathBuf,
-        git: &GitRules,
-        depth: usize,
-    ) -> Result<(), ArchiveError> {
+    fn entry(&mut self, relative: PathBuf, git: &GitRules, depth: usize) -> Result<(), Error> {
         let path = self.top.join(&relative);
-        let metadata = fs::symlink_metadata(&path).map_err(ArchiveError::file("read", &path))?;
+        let metadata = fs::symlink_metadata(&path).map_err(Error::file("read", &path))?;
         let directory = metadata.is_dir();
         let verdict = match self.rules {
             Some(rules) => rules.verdict(git, &path, &relative, directory),
@@ -129,7 +120,7 @@ impl Walk<'_> {
                 executable: metadata.permissions().mode() & 0o111 != 0,
             }
         } else if metadata.is_symlink() {
-            let target = fs::read_link(&path).map_err(ArchiveError::file("read", &path))?;
+            let target = fs::read_link(&path).map_err(Error::file("read", &path))?;
             self.check_link(&relative, &target)?;
             ItemKind::Symlink { target }
         } else {
@@ -146,7 +137,7 @@ impl Walk<'_> {
         }
     }
 
-    fn keep(&mut self, item: Item) -> Result<(), ArchiveError> {
+    fn keep(&mut self, item: Item) -> Result<(), Error> {
         let size = match item.kind {
             ItemKind::File { size, .. } => size,
             ItemKind::Directory | ItemKind::Symlink { .. } => 0,
@@ -168,7 +159,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn check(&self) -> Result<(), ArchiveError> {
+    fn check(&self) -> Result<(), Error> {
         if self.entries <= self.limits.entries && self.bytes <= self.limits.bytes {
             return Ok(());
         }
@@ -189,7 +180,7 @@ impl Walk<'_> {
             }
             None => "",
         };
-        Err(ArchiveError::TooLarge(format!(
+        Err(Error::TooLarge(format!(
             "{} holds {} in {} files and folders, and {} in {} are allowed{largest}{advice}",
             self.top.display(),
             text::bytes(self.bytes),
@@ -200,11 +191,11 @@ impl Walk<'_> {
     }
 
     /// A link out of a source folder would mean something else, or nothing, where the source is built.
-    fn check_link(&self, link: &Path, target: &Path) -> Result<(), ArchiveError> {
+    fn check_link(&self, link: &Path, target: &Path) -> Result<(), Error> {
         if self.rules.is_none() || stays_inside(link, target) {
             return Ok(());
         }
-        Err(ArchiveError::Source(format!(
+        Err(Error::Source(format!(
             "{} links to {}, outside of the folder: remove the link or leave it out, for example in `.gitignore`",
             link.display(),
             target.display()

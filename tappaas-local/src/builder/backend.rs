@@ -89,13 +89,22 @@ impl backend::Builder for Builder {
         self.site.cancel(id).await
     }
 
-    async fn logs(&self, id: &BuildId, follow: bool) -> Result<BoxStream<'static, Result<LogLine>>> {
+    async fn logs(
+        &self,
+        id: &BuildId,
+        follow: bool,
+    ) -> Result<BoxStream<'static, Result<LogLine>>> {
         let file = self.site.log_file(id);
         if !file.exists() {
             return Err(Error::not_found(format!("there is no log of a build {id}")));
         }
         let runs: Vec<_> = self.site.lock().running.values().cloned().collect();
-        let writing = runs.iter().find(|run| run.request.id == *id || run.attached().contains(id));
-        log::read(&file, writing.filter(|_| follow).map(|run| run.log.progress()))
+        let writing = runs
+            .iter()
+            .find(|run| run.request.id == *id || run.attached().contains(id));
+        log::read(
+            &file,
+            writing.filter(|_| follow).map(|run| run.log.progress()),
+        )
     }
 }

@@ -102,9 +102,15 @@ impl BuilderConfig {
             Self { concurrency: 0, .. } => wrong("`concurrency` is 0: nothing would ever be built"),
             Self { user: 0, .. } => wrong("`user` is 0: builds never run as root"),
             Self { logs: 0, .. } => wrong("`logs` is 0: nobody could see why a build failed"),
-            Self { limits, .. } if limits.pids == 0 => wrong("limit `pids` is 0: nothing could run"),
-            Self { limits, .. } if limits.disk < DISK_MIN => wrong("limit `disk` is below 64 MiB: nothing could be built"),
-            Self { data_dir, .. } if !data_dir.is_absolute() => wrong("`data-dir` is not an absolute path"),
+            Self { limits, .. } if limits.pids == 0 => {
+                wrong("limit `pids` is 0: nothing could run")
+            }
+            Self { limits, .. } if limits.disk < DISK_MIN => {
+                wrong("limit `disk` is below 64 MiB: nothing could be built")
+            }
+            Self { data_dir, .. } if !data_dir.is_absolute() => {
+                wrong("`data-dir` is not an absolute path")
+            }
             _ => Ok(()),
         }
     }
@@ -159,9 +165,15 @@ mod tests {
     fn values_of_the_environment_are_not_in_debug_output() {
         let text = "data-dir = '/x'\nnetwork = 'host'\nenvironment = { PIP_INDEX_URL = 'https://user:s3cret@index' }\n[limits]\nmemory = '1Gi'\ntime = '5m'";
         let config: BuilderConfig = toml::from_str(text).unwrap();
-        assert_eq!((config.limits.memory, config.limits.time), (Bytes(1 << 30), Seconds(300)));
+        assert_eq!(
+            (config.limits.memory, config.limits.time),
+            (Bytes(1 << 30), Seconds(300))
+        );
         let shown = format!("{config:?}");
-        assert!(shown.contains("PIP_INDEX_URL") && !shown.contains("s3cret"), "{shown}");
+        assert!(
+            shown.contains("PIP_INDEX_URL") && !shown.contains("s3cret"),
+            "{shown}"
+        );
     }
 
     #[test]

@@ -86,7 +86,8 @@ impl Disk {
     /// Says whether something did not fit.
     pub(super) fn is_full(&self) -> bool {
         match self.mounted {
-            true => rustix::fs::statvfs(self.folder()).is_ok_and(|found| found.f_bavail * found.f_frsize < FULL || found.f_favail == 0),
+            true => rustix::fs::statvfs(self.folder())
+                .is_ok_and(|found| found.f_bavail * found.f_frsize < FULL || found.f_favail == 0),
             false => used(&self.folder()) > self.size,
         }
     }
@@ -121,7 +122,9 @@ impl Disk {
         }
         self.unmount().await?;
         let clean = File::create(self.place.join(CLEAN));
-        clean.map(drop).context(|| format!("note that {} is whole", self.place.display()))?;
+        clean
+            .map(drop)
+            .context(|| format!("note that {} is whole", self.place.display()))?;
         Ok(())
     }
 
@@ -143,8 +146,20 @@ impl Disk {
         }
         let options = "loop,discard,noatime,nodev,nosuid";
         let folder = self.folder();
-        let arguments = ["-n".as_ref(), "-t".as_ref(), "ext4".as_ref(), "-o".as_ref(), options.as_ref()];
-        run("mount", arguments.into_iter().chain([image.as_os_str(), folder.as_os_str()])).await
+        let arguments = [
+            "-n".as_ref(),
+            "-t".as_ref(),
+            "ext4".as_ref(),
+            "-o".as_ref(),
+            options.as_ref(),
+        ];
+        run(
+            "mount",
+            arguments
+                .into_iter()
+                .chain([image.as_os_str(), folder.as_os_str()]),
+        )
+        .await
     }
 
     /// A lost file system costs a slower build, so it keeps no journal.
@@ -153,9 +168,23 @@ impl Disk {
         let created = File::create(image).and_then(|file| file.set_len(self.size));
         created.context(|| format!("create {}", image.display()))?;
         let arguments = [
-            "-q", "-F", "-m", "0", "-O", "^has_journal", "-E", "lazy_itable_init=1,nodiscard",
+            "-q",
+            "-F",
+            "-m",
+            "0",
+            "-O",
+            "^has_journal",
+            "-E",
+            "lazy_itable_init=1,nodiscard",
         ];
-        run("mkfs.ext4", arguments.iter().map(AsRef::as_ref).chain([image.as_os_str()])).await
+        run(
+            "mkfs.ext4",
+            arguments
+                .iter()
+                .map(AsRef::as_ref)
+                .chain([image.as_os_str()]),
+        )
+        .await
     }
 
     async fn unmount(&self) -> Result<()> {
@@ -167,7 +196,8 @@ impl Disk {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
                 Err(error) => {
-                    Err(io::Error::from(error)).context(|| format!("unmount {}", self.folder().display()))?;
+                    Err(io::Error::from(error))
+                        .context(|| format!("unmount {}", self.folder().display()))?;
                 }
             }
         }
@@ -180,7 +210,11 @@ pub(super) fn sweep(disks: &Path, most: u64, in_use: impl Fn(&Path) -> bool) -> 
     for entry in fs::read_dir(disks)? {
         let place = entry?.path();
         // Both are written to at the end of each build.
-        let times = [CLEAN, FOLDER].map(|name| fs::metadata(place.join(name)).and_then(|found| found.modified()).ok());
+        let times = [CLEAN, FOLDER].map(|name| {
+            fs::metadata(place.join(name))
+                .and_then(|found| found.modified())
+                .ok()
+        });
         found.push((times.into_iter().max().flatten(), used(&place), place));
     }
     found.sort_by(|one, other| other.cmp(one));
@@ -198,12 +232,17 @@ pub(super) fn sweep(disks: &Path, most: u64, in_use: impl Fn(&Path) -> bool) -> 
 
 /// Bytes that a folder and everything in it take on the disk.
 fn used(folder: &Path) -> u64 {
-    let own = folder.symlink_metadata().map_or(0, |found| found.blocks() * 512);
+    let own = folder
+        .symlink_metadata()
+        .map_or(0, |found| found.blocks() * 512);
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     own + entries
         .map(|entry| match entry.file_type() {
             Ok(kind) if kind.is_dir() => used(&entry.path()),
-            _ => entry.metadata().map_or(0, |found| found.blocks() * 512),
+            // An empty file takes an inode.
+            _ => entry
+                .metadata()
+                .map_or(0, |found| (found.blocks() * 512).max(4096)),
         })
         .sum::<u64>()
 }
@@ -234,14 +273,27 @@ fn make_writable(folder: &Path) -> io::Result<()> {
 /// Runs a program of the system to its end.
 async fn run(program: &str, arguments: impl Iterator<Item = &std::ffi::OsStr>) -> Result<()> {
     let folders = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
-    let found = folders.iter().map(|folder| Path::new(folder).join(program)).find(|path| path.is_file());
-    let found = found.ok_or_else(|| Error::unsupported(format!("the program {program} is not installed")))?;
-    let output = Command::new(found).args(arguments).env_clear().env("PATH", folders.join(":")).stdin(Stdio::null()).output().await;
+    let found = folders
+        .iter()
+        .map(|folder| Path::new(folder).join(program))
+        .find(|path| path.is_file());
+    let found = found
+        .ok_or_else(|| Error::unsupported(format!("the program {program} is not installed")))?;
+    let output = Command::new(found)
+        .args(arguments)
+        .env_clear()
+        .env("PATH", folders.join(":"))
+        .stdin(Stdio::null())
+        .output()
+        .await;
     let output = output.context(|| format!("run {program}"))?;
     if output.status.success() {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let said = said.trim().lines().last().unwrap_or_default().to_owned();
-    Err(Error::unsupported(format!("{program}: {said} ({})", output.status)))
+    Err(Error::unsupported(format!(
+        "{program}: {said} ({})",
+        output.status
+    )))
 }

@@ -43,18 +43,29 @@ impl Ledger {
 
     /// The requests that waited or ran when this was last written, the oldest first.
     pub(super) async fn pending(&self) -> Result<Vec<Pending>> {
-        let mut pending: Vec<Pending> = self.all(QUEUE).await?.into_iter().map(|(_, row)| row).collect();
+        let mut pending: Vec<Pending> = self
+            .all(QUEUE)
+            .await?
+            .into_iter()
+            .map(|(_, row)| row)
+            .collect();
         pending.sort_by_key(|pending| pending.since);
         Ok(pending)
     }
 
     pub(super) async fn put(&self, pending: &Pending) -> Result<()> {
         let key = pending.request.id.0.as_bytes();
-        self.durable.commit(Batch::new().put(QUEUE, key, &encode(pending))).await
+        self.durable
+            .commit(Batch::new().put(QUEUE, key, &encode(pending)))
+            .await
     }
 
     /// The requests neither wait nor run any more; `finished` is what they came to, at this place.
-    pub(super) async fn settle(&self, requests: &[BuildId], finished: Option<(&Digest, &Finished)>) -> Result<()> {
+    pub(super) async fn settle(
+        &self,
+        requests: &[BuildId],
+        finished: Option<(&Digest, &Finished)>,
+    ) -> Result<()> {
         let mut batch = Batch::new();
         for id in requests {
             batch = batch.delete(QUEUE, id.0.as_bytes());
@@ -88,7 +99,10 @@ impl Ledger {
         let mut all = Vec::new();
         let mut after: Option<Vec<u8>> = None;
         loop {
-            let rows = self.durable.scan(table, b"", after.as_deref(), PAGE).await?;
+            let rows = self
+                .durable
+                .scan(table, b"", after.as_deref(), PAGE)
+                .await?;
             let Some(last) = rows.last() else {
                 return Ok(all);
             };
@@ -105,5 +119,6 @@ fn encode(row: &impl Serialize) -> Vec<u8> {
 }
 
 fn decode<T: DeserializeOwned>(row: &[u8]) -> Result<T> {
-    serde_json::from_slice(row).map_err(|error| Error::internal("cannot read what the builder noted").with_source(error))
+    serde_json::from_slice(row)
+        .map_err(|error| Error::internal("cannot read what the builder noted").with_source(error))
 }

@@ -39,7 +39,8 @@ struct State {
     end_bytes: u64,
     end_room: u64,
     left_out: u64,
-    last: String,
+    /// The last lines of standard output and error that were not blank.
+    last: [String; 2],
 }
 
 /// A longer line is split.
@@ -59,7 +60,7 @@ impl Log {
             end_bytes: 0,
             end_room,
             left_out: 0,
-            last: String::new(),
+            last: Default::default(),
         };
         Ok(Self {
             clock,
@@ -83,9 +84,20 @@ impl Log {
         }
     }
 
-    /// The last line that was not blank.
+    /// The last line that says something, of standard error if there is one: output and errors are not read in order.
     pub(super) fn last(&self) -> String {
-        self.lock().last.clone()
+        let [output, error] = &self.lock().last;
+        if error.is_empty() {
+            output.clone()
+        } else {
+            error.clone()
+        }
+    }
+
+    /// Forgets the last line: what follows is another step's.
+    pub(super) fn begin_step(&self, line: &str) {
+        self.write("build", false, line);
+        self.lock().last = Default::default();
     }
 
     /// Ends the log; followers see its end.
@@ -93,7 +105,10 @@ impl Log {
         let mut state = self.lock();
         let mut lines = 0;
         if state.left_out > 0 {
-            let text = format!("… {} lines are left out here: the log is limited", state.left_out);
+            let text = format!(
+                "… {} lines are left out here: the log is limited",
+                state.left_out
+            );
             let note = LogLine {
                 at: self.clock.now(),
                 origin: "build".to_owned(),
@@ -121,7 +136,7 @@ impl Log {
         let encoded = encode(line);
         let mut state = self.lock();
         if !line.text.trim().is_empty() {
-            state.last.clone_from(&line.text);
+            state.last[usize::from(line.error)].clone_from(&line.text);
         }
         let size = encoded.len() as u64;
         if state.end.is_empty() && state.room >= size {
@@ -160,7 +175,10 @@ impl State {
 }
 
 /// Reads a log from its file. With `progress` it goes on until the log ends.
-pub(super) fn read(path: &Path, progress: Option<watch::Receiver<Progress>>) -> Result<BoxStream<'static, Result<LogLine>>> {
+pub(super) fn read(
+    path: &Path,
+    progress: Option<watch::Receiver<Progress>>,
+) -> Result<BoxStream<'static, Result<LogLine>>> {
     let file = File::open(path).context(|| format!("open the log {}", path.display()))?;
     let state = Reading {
         file: BufReader::new(file),
@@ -185,10 +203,14 @@ impl Reading {
         if let Some(progress) = &mut self.progress {
             let read = self.read;
             // The writer is gone: whatever is in the file is all.
-            progress.wait_for(|progress| progress.ended || progress.lines > read).await.ok();
+            progress
+                .wait_for(|progress| progress.ended || progress.lines > read)
+                .await
+                .ok();
         }
         let mut line = String::new();
-        let unreadable = |error: io::Error| Error::internal("cannot read the log of a build").with_source(error);
+        let unreadable =
+            |error: io::Error| Error::internal("cannot read the log of a build").with_source(error);
         if self.file.read_line(&mut line).map_err(unreadable)? == 0 {
             return Ok(None);
         }

@@ -35,6 +35,8 @@ fn prepare(apart: bool) -> Result<tokio::runtime::Runtime> {
         let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
         mount_change("/", flags).context(|| "keep a build's mounts private".to_owned())?;
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     Ok(runtime.context(|| "start an event loop for a build".to_owned())?)
 }

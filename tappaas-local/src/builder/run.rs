@@ -43,12 +43,16 @@ impl Run {
             request,
             log,
             cancel: CancellationToken::new(),
-            progress: watch::Sender::new(Progress { attached, end: None }),
+            progress: watch::Sender::new(Progress {
+                attached,
+                end: None,
+            }),
         }
     }
 
     pub(super) fn attach(&self, id: &BuildId) {
-        self.progress.send_modify(|progress| _ = progress.attached.insert(id.clone()));
+        self.progress
+            .send_modify(|progress| _ = progress.attached.insert(id.clone()));
     }
 
     /// Takes a request away. Without any left the run is cancelled. Says whether it was attached.
@@ -67,16 +71,22 @@ impl Run {
     }
 
     pub(super) fn end(&self, end: Result<BuildOutcome, Failure>) {
-        self.progress.send_modify(|progress| progress.end = Some(end));
+        self.progress
+            .send_modify(|progress| progress.end = Some(end));
     }
 
     /// Waits until the build ended, or the request was cancelled.
     pub(super) async fn outcome(&self, id: &BuildId) -> Result<BuildOutcome> {
         let mut progress = self.progress.subscribe();
         let over = |progress: &Progress| progress.end.is_some() || !progress.attached.contains(id);
-        let progress = progress.wait_for(over).await.expect("`self` holds the sender");
+        let progress = progress
+            .wait_for(over)
+            .await
+            .expect("`self` holds the sender");
         match &progress.end {
-            _ if !progress.attached.contains(id) => Err(Error::conflict(format!("build {id} was cancelled"))),
+            _ if !progress.attached.contains(id) => {
+                Err(Error::conflict(format!("build {id} was cancelled")))
+            }
             Some(Ok(outcome)) => Ok(outcome.clone()),
             Some(Err(failure)) => Err(failure.error()),
             None => Err(Error::internal(format!("build {id} is not over"))),
@@ -86,7 +96,10 @@ impl Run {
     /// Waits until the build ended.
     pub(super) async fn ended(&self) {
         let mut progress = self.progress.subscribe();
-        progress.wait_for(|progress| progress.end.is_some()).await.ok();
+        progress
+            .wait_for(|progress| progress.end.is_some())
+            .await
+            .ok();
     }
 }
 

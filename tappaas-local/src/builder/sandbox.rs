@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use tappaas_core::{Digest, Error, Result, model::{EnvValue, RestartPolicy}};
+use tappaas_core::{
+    Digest, Error, Result,
+    model::{EnvValue, RestartPolicy},
+};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +19,10 @@ use crate::{
     fault::Context as _,
     instance::{Adopted, Instance, Status, Stream, reap, run_to_completion},
     network::{Networks, nameservers},
-    sandbox::{Account, Bind, HostStack, Isolation, Limits, LogLimits, Network, Restart, Root, Spec, Stop, User},
+    sandbox::{
+        Account, Bind, HostStack, Isolation, Limits, LogLimits, Network, Restart, Root, Spec, Stop,
+        User,
+    },
 };
 
 /// What runs the commands of builds.
@@ -64,7 +70,11 @@ const TMP_BYTES: u64 = 64 << 20;
 
 impl Sandbox {
     /// Takes what a builder is given, and cleans up after an earlier one in the same folder.
-    pub(super) fn new(folder: PathBuf, parts: &super::BuilderParts, config: &super::BuilderConfig) -> Self {
+    pub(super) fn new(
+        folder: PathBuf,
+        parts: &super::BuilderParts,
+        config: &super::BuilderConfig,
+    ) -> Self {
         let identity = Digest::of(folder.as_os_str().as_encoded_bytes());
         Self {
             helper: parts.helper.clone(),
@@ -83,7 +93,8 @@ impl Sandbox {
     /// Ends the commands that an earlier builder left running when it was killed.
     pub(super) async fn clean_up(&self) -> Result<()> {
         fs::create_dir_all(&self.folder).context(|| format!("create {}", self.folder.display()))?;
-        let entries = fs::read_dir(&self.folder).context(|| format!("list {}", self.folder.display()))?;
+        let entries =
+            fs::read_dir(&self.folder).context(|| format!("list {}", self.folder.display()))?;
         for entry in entries.flatten() {
             let dir = entry.path();
             if let Adopted::Alive(instance) = Instance::adopt(&dir).await? {
@@ -100,11 +111,22 @@ impl Sandbox {
         (self.isolation == Isolation::Privileged).then_some(self.user)
     }
 
+    /// Builds should reach the outside, and cannot.
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.network == BuildNetwork::Outside
+            && self.isolation == Isolation::Rootless
+            && self.pasta.is_none()
+    }
+
     /// Connects a build of an application with what builds can reach.
     pub(super) async fn connect(&self, application: &str) -> Result<Connection> {
         let mut connection = Connection {
             application: format!("build-{application}"),
-            instance: format!("{}-{}", self.prefix, self.count.fetch_add(1, Ordering::Relaxed)),
+            instance: format!(
+                "{}-{}",
+                self.prefix,
+                self.count.fetch_add(1, Ordering::Relaxed)
+            ),
             network: Network::Private { pasta: None },
             address: None,
             nameservers: nameservers(),
@@ -118,12 +140,16 @@ impl Sandbox {
             (BuildNetwork::None, ..) => connection.nameservers.clear(),
             (BuildNetwork::Host, ..) => connection.network = Network::Host,
             (BuildNetwork::Outside, Isolation::Privileged, Some(networks)) => {
-                let attachment = networks.attach(&connection.application, &connection.instance).await?;
+                let attachment = networks
+                    .attach(&connection.application, &connection.instance)
+                    .await?;
                 connection.address = Some(attachment.address);
                 connection.network = Network::Bridge(attachment);
             }
             (BuildNetwork::Outside, Isolation::Privileged, None) => {
-                return Err(Error::unsupported("builds are to reach the outside, and this builder was given no networks"));
+                return Err(Error::unsupported(
+                    "builds are to reach the outside, and this builder was given no networks",
+                ));
             }
             (BuildNetwork::Outside, Isolation::Rootless, _) => {
                 connection.network = Network::Private {
@@ -137,7 +163,11 @@ impl Sandbox {
     /// Ends what [`Self::connect`] began.
     pub(super) async fn disconnect(&self, connection: &Connection) -> Result<()> {
         match (&connection.network, &self.networks) {
-            (Network::Bridge(_), Some(networks)) => networks.detach(&connection.application, &connection.instance).await,
+            (Network::Bridge(_), Some(networks)) => {
+                networks
+                    .detach(&connection.application, &connection.instance)
+                    .await
+            }
             _ => Ok(()),
         }
     }
@@ -151,7 +181,11 @@ impl Sandbox {
         log: &Log,
         cancel: &CancellationToken,
     ) -> Result<Status> {
-        let id = format!("{}-{}", self.prefix, self.count.fetch_add(1, Ordering::Relaxed));
+        let id = format!(
+            "{}-{}",
+            self.prefix,
+            self.count.fetch_add(1, Ordering::Relaxed)
+        );
         let dir = self.folder.join(&id);
         let spec = self.spec(id, stack, connection, job);
         let (sender, mut lines) = mpsc::channel::<crate::Line>(256);
@@ -173,7 +207,13 @@ impl Sandbox {
     }
 
     /// A start cannot be cut short without losing track of what it started, so it is stopped as soon as it is there.
-    async fn run_or_stop(&self, dir: &Path, spec: &Spec, lines: &mpsc::Sender<crate::Line>, cancel: &CancellationToken) -> Result<Status> {
+    async fn run_or_stop(
+        &self,
+        dir: &Path,
+        spec: &Spec,
+        lines: &mpsc::Sender<crate::Line>,
+        cancel: &CancellationToken,
+    ) -> Result<Status> {
         const PAUSE: Duration = Duration::from_millis(50);
         let mut running = std::pin::pin!(run_to_completion(&self.helper, dir, spec, lines));
         tokio::select! {

@@ -17,8 +17,7 @@ use tappaas_core::{
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
 use super::{
-    BuilderConfig,
-    disk,
+    BuilderConfig, disk,
     ledger::{Finished, Ledger, Pending},
     log::Log,
     run::{Failure, Run},
@@ -95,13 +94,17 @@ impl Site {
                     "the server ended {} times while this build ran; it is not begun again by itself",
                     pending.starts
                 ));
-                self.lock().unclaimed.insert(id.clone(), Failure::of(&error));
+                self.lock()
+                    .unclaimed
+                    .insert(id.clone(), Failure::of(&error));
                 self.ledger.settle(&[id], None).await?;
                 continue;
             }
             pending.starts += 1;
             if let Err(error) = self.begin_again(&pending).await {
-                self.lock().unclaimed.insert(id.clone(), Failure::of(&error));
+                self.lock()
+                    .unclaimed
+                    .insert(id.clone(), Failure::of(&error));
                 self.ledger.settle(&[id], None).await?;
             }
         }
@@ -117,7 +120,11 @@ impl Site {
             Some(run) => self.join(&run, &request.id),
             None => {
                 let run = self.begin(place, request)?;
-                run.log.write("build", false, "the server was started anew; so is this build");
+                run.log.write(
+                    "build",
+                    false,
+                    "the server was started anew; so is this build",
+                );
                 Ok(())
             }
         }
@@ -125,7 +132,11 @@ impl Site {
 
     /// Builds, attaches or answers from what is known.
     pub(super) async fn build(self: &Arc<Self>, request: &BuildRequest) -> Result<BuildOutcome> {
-        check(&request.source, request.spec.strategy, request.spec.stack.as_deref())?;
+        check(
+            &request.source,
+            request.spec.strategy,
+            request.spec.stack.as_deref(),
+        )?;
         if let Some(failure) = self.lock().unclaimed.remove(&request.id) {
             return Err(failure.error());
         }
@@ -163,7 +174,9 @@ impl Site {
             return Err(Error::unavailable("the builder is being closed"));
         }
         if self.lock().running.len() >= QUEUE_MAX {
-            return Err(Error::exhausted(format!("{QUEUE_MAX} builds are waiting already: try again later")));
+            return Err(Error::exhausted(format!(
+                "{QUEUE_MAX} builds are waiting already: try again later"
+            )));
         }
         self.ledger.put(&self.pending(request)).await?;
         self.begin(place, request)
@@ -196,15 +209,28 @@ impl Site {
     }
 
     async fn carry_out(self: Arc<Self>, run: Arc<Run>) {
-        let ended = run.cancel.run_until_cancelled(self.wait_for_turn(&run)).await;
+        let ended = run
+            .cancel
+            .run_until_cancelled(self.wait_for_turn(&run))
+            .await;
         let ended = match ended {
             // What is under way by now sees the cancellation by itself, and leaves nothing behind.
             Some(_turn) => work::work(&self, &run).await,
             None => Err(Error::conflict("the build was cancelled")),
         };
+        let ended = match self.interrupted(&run) {
+            true => Err(Error::unavailable(
+                "the server is being stopped; the build is begun again when it is started",
+            )),
+            false => ended,
+        };
         match &ended {
-            Ok(outcome) => run.log.write("build", false, &format!("built {}", outcome.image)),
-            Err(error) => run.log.write("build", true, &format!("failed: {}", Chain(error))),
+            Ok(outcome) => run
+                .log
+                .write("build", false, &format!("built {}", outcome.image)),
+            Err(error) => run
+                .log
+                .write("build", true, &format!("failed: {}", Chain(error))),
         }
         run.log.end();
         self.settle(&run, &ended).await;
@@ -213,25 +239,40 @@ impl Site {
     }
 
     /// Copying an image needs neither a slot nor the application's disk.
-    async fn wait_for_turn(&self, run: &Run) -> Option<(OwnedMutexGuard<()>, OwnedSemaphorePermit)> {
+    async fn wait_for_turn(
+        &self,
+        run: &Run,
+    ) -> Option<(OwnedMutexGuard<()>, OwnedSemaphorePermit)> {
         if let Source::Image { .. } = run.request.source {
             return None;
         }
-        let turn = Arc::clone(self.lock().turns.entry(run.request.repository.clone()).or_default());
+        let turn = Arc::clone(
+            self.lock()
+                .turns
+                .entry(run.request.repository.clone())
+                .or_default(),
+        );
         let turn = turn.lock_owned().await;
-        let slot = Arc::clone(&self.slots).acquire_owned().await.expect("the semaphore is never closed");
+        let slot = Arc::clone(&self.slots)
+            .acquire_owned()
+            .await
+            .expect("the semaphore is never closed");
         Some((turn, slot))
     }
 
+    /// It ended because the builder ends, and not for a reason of its own.
+    fn interrupted(&self, run: &Run) -> bool {
+        self.closing.load(Ordering::Acquire) && run.cancel.is_cancelled()
+    }
+
     async fn settle(&self, run: &Run, ended: &Result<BuildOutcome>) {
-        let interrupted = self.closing.load(Ordering::Acquire) && run.cancel.is_cancelled();
         let finished = ended.as_ref().ok().map(|outcome| Finished {
             outcome: outcome.clone(),
             at: self.clock.now(),
             log: run.request.id.clone(),
         });
         let _admitted = self.admission.lock().await;
-        if !interrupted {
+        if !self.interrupted(run) {
             let row = finished.as_ref().map(|finished| (&run.place, finished));
             if let Err(error) = self.ledger.settle(&run.attached(), row).await {
                 // The image is there all the same; after a restart it is built once more.
@@ -263,15 +304,32 @@ impl Site {
         runs
     }
 
-    async fn answer(&self, request: &BuildRequest, finished: &Finished) -> Result<Option<BuildOutcome>> {
+    async fn answer(
+        &self,
+        request: &BuildRequest,
+        finished: &Finished,
+    ) -> Result<Option<BuildOutcome>> {
         let image = &finished.outcome.image;
         let reference = Reference::Digest(image.digest.clone());
-        if self.registry.resolve(&image.repository, &reference).await?.is_none() {
+        if self
+            .registry
+            .resolve(&image.repository, &reference)
+            .await?
+            .is_none()
+        {
             return Ok(None);
         }
         if finished.log != request.id && self.share_log(&finished.log, &request.id).is_err() {
-            let log = Log::create(&self.log_file(&request.id), self.config.limits.log.0, Arc::clone(&self.clock))?;
-            log.write("build", false, "nothing changed since an earlier build, whose log is no longer kept");
+            let log = Log::create(
+                &self.log_file(&request.id),
+                self.config.limits.log.0,
+                Arc::clone(&self.clock),
+            )?;
+            log.write(
+                "build",
+                false,
+                "nothing changed since an earlier build, whose log is no longer kept",
+            );
             log.end();
         }
         Ok(Some(BuildOutcome {
@@ -307,15 +365,19 @@ impl Site {
             file_server: &self.file_server,
             repository: &request.repository,
         };
-        Ok(Digest::of(serde_json::to_vec(&place).expect("a place has string keys only")))
+        Ok(Digest::of(
+            serde_json::to_vec(&place).expect("a place has string keys only"),
+        ))
     }
 
     /// Looks at the machine's stack.
     pub(super) async fn look(&self) -> Result<Arc<HostStack>> {
         let folder = self.config.data_dir.join("stack");
         let toolchains = self.config.toolchains.clone();
-        let looked = tokio::task::spawn_blocking(move || HostStack::prepare(&folder, &toolchains)).await;
-        let broken = |error| Error::internal("looking at the machine's stack broke off").with_source(error);
+        let looked =
+            tokio::task::spawn_blocking(move || HostStack::prepare(&folder, &toolchains)).await;
+        let broken =
+            |error| Error::internal("looking at the machine's stack broke off").with_source(error);
         let stack = Arc::new(looked.map_err(broken)??);
         self.lock().stack = Some(Arc::clone(&stack));
         Ok(stack)
@@ -326,7 +388,10 @@ impl Site {
     }
 
     /// The name of an application's disk and network: a readable beginning and a hash.
-    #[expect(clippy::unused_self, reason = "it reads as what the site calls an application")]
+    #[expect(
+        clippy::unused_self,
+        reason = "it reads as what the site calls an application"
+    )]
     pub(super) fn application(&self, repository: &Repository) -> String {
         let hash = Digest::of(repository.as_str());
         let last = repository.path().rsplit('/').next().unwrap_or_default();
@@ -338,11 +403,17 @@ impl Site {
 
     /// A file that is of no use after a run.
     pub(super) fn temporary(&self, run: &Run, end: &str) -> PathBuf {
-        self.config.data_dir.join("tmp").join(format!("{}{end}", run.place.short()))
+        self.config
+            .data_dir
+            .join("tmp")
+            .join(format!("{}{end}", run.place.short()))
     }
 
     pub(super) fn log_file(&self, id: &BuildId) -> PathBuf {
-        self.config.data_dir.join("log").join(format!("{}.log", &Digest::of(&id.0).hex()[..32]))
+        self.config
+            .data_dir
+            .join("log")
+            .join(format!("{}.log", &Digest::of(&id.0).hex()[..32]))
     }
 
     /// Makes the log of one request that of another, too.
@@ -371,12 +442,21 @@ impl Site {
 
     fn sweep(&self) -> std::io::Result<()> {
         let runs: Vec<_> = self.lock().running.values().cloned().collect();
-        let in_use: Vec<_> = runs.iter().map(|run| self.disks().join(self.application(&run.request.repository))).collect();
-        disk::sweep(&self.disks(), self.config.caches.0, |place| in_use.iter().any(|used| used == place))?;
+        let in_use: Vec<_> = runs
+            .iter()
+            .map(|run| self.disks().join(self.application(&run.request.repository)))
+            .collect();
+        disk::sweep(&self.disks(), self.config.caches.0, |place| {
+            in_use.iter().any(|used| used == place)
+        })?;
         let mut state = self.lock();
         state.turns.retain(|_, turn| Arc::strong_count(turn) > 1);
         drop(state);
-        let logs: Vec<_> = runs.iter().flat_map(|run| run.attached()).map(|id| self.log_file(&id)).collect();
+        let logs: Vec<_> = runs
+            .iter()
+            .flat_map(|run| run.attached())
+            .map(|id| self.log_file(&id))
+            .collect();
         let mut old = Vec::new();
         for entry in fs::read_dir(self.config.data_dir.join("log"))? {
             let entry = entry?;
@@ -385,7 +465,9 @@ impl Site {
             }
         }
         old.sort_by(|one, other| other.cmp(one));
-        old.iter().skip(self.config.logs).try_for_each(|(_, path)| fs::remove_file(path))
+        old.iter()
+            .skip(self.config.logs)
+            .try_for_each(|(_, path)| fs::remove_file(path))
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {

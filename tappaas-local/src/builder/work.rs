@@ -8,7 +8,7 @@ use std::{
 };
 
 use tappaas_core::{
-    Digest, Error, Name, Result,
+    Digest, Error, ErrorKind, Name, Result,
     backend::{BuildOutcome, Image, Repository},
     model::{Command, EnvValue, Source, Strategy},
 };
@@ -58,37 +58,58 @@ pub(super) async fn work(site: &Site, run: &Arc<Run>) -> Result<BuildOutcome> {
         Source::Image { reference, image } => {
             run.log.write("build", false, &format!("taking {image}"));
             let image = image::copy(&*site.registry, image, &request.repository).await?;
-            Ok(outcome(image, BTreeMap::new(), format!("image {reference}")))
+            Ok(outcome(
+                image,
+                BTreeMap::new(),
+                format!("image {reference}"),
+            ))
         }
         Source::Upload { repository, digest } => build(site, run, repository, digest).await,
-        Source::Git { .. } => Err(Error::unsupported("this builder does not fetch from git: upload the source instead")),
+        Source::Git { .. } => Err(Error::unsupported(
+            "this builder does not fetch from git: upload the source instead",
+        )),
     }
 }
 
 /// Refuses what this builder cannot do, before anything is done.
-pub(super) fn check(source: &Source, strategy: Option<Strategy>, stack: Option<&str>) -> Result<()> {
+pub(super) fn check(
+    source: &Source,
+    strategy: Option<Strategy>,
+    stack: Option<&str>,
+) -> Result<()> {
     if let Some(stack) = stack.filter(|stack| *stack != labels::HOST) {
-        return Err(Error::unsupported(format!(
+        return Err(Error::invalid(format!(
             "there is no stack `{stack}` here; there is `{}`, and images as stacks are not supported yet",
             labels::HOST
         )));
     }
     match (source, strategy) {
-        (Source::Image { .. }, Some(Strategy::Stack)) => Err(Error::invalid("the strategy `stack` builds source, and an image was given")),
-        (Source::Upload { .. } | Source::Git { .. }, Some(Strategy::Image)) => {
-            Err(Error::invalid("the strategy `image` takes an image, and source was given: deploy with --image"))
-        }
+        (Source::Image { .. }, Some(Strategy::Stack)) => Err(Error::invalid(
+            "the strategy `stack` builds source, and an image was given",
+        )),
+        (Source::Upload { .. } | Source::Git { .. }, Some(Strategy::Image)) => Err(Error::invalid(
+            "the strategy `image` takes an image, and source was given: deploy with --image",
+        )),
         _ => Ok(()),
     }
 }
 
-async fn build(site: &Site, run: &Arc<Run>, repository: &Repository, digest: &Digest) -> Result<BuildOutcome> {
+async fn build(
+    site: &Site,
+    run: &Arc<Run>,
+    repository: &Repository,
+    digest: &Digest,
+) -> Result<BuildOutcome> {
     let stack = site.look().await?;
     let target = &run.request.repository;
     let application = site.application(target);
     let files = [".source", ".layer"].map(|end| site.temporary(run, end));
     let [archive, layer] = &files;
-    run.log.write("build", false, &format!("fetching source {}", digest.short()));
+    run.log.write(
+        "build",
+        false,
+        &format!("fetching source {}", digest.short()),
+    );
     source::fetch(&*site.registry, repository, digest, archive).await?;
     let task = Task {
         run: Arc::clone(run),
@@ -125,13 +146,26 @@ fn outcome(image: Image, processes: BTreeMap<Name, Command>, detected: String) -
     }
 }
 
-async fn push(site: &Site, run: &Run, made: &Made, layer: &Path, stack: &HostStack) -> Result<Image> {
-    let Made { plan, layer: packed } = made;
+async fn push(
+    site: &Site,
+    run: &Run,
+    made: &Made,
+    layer: &Path,
+    stack: &HostStack,
+) -> Result<Image> {
+    let Made {
+        plan,
+        layer: packed,
+    } = made;
     let on_stack = plan.ground == Ground::Stack;
     let mut environment = BTreeMap::from([("HOME", "/tmp".to_owned())]);
     if on_stack {
-        environment.insert("PATH", path(plan, stack));
-        environment.extend(plan.environment.iter().map(|(name, value)| (*name, value.clone())));
+        environment.insert("PATH", [&plan.path[..], &[&stack.path]].concat().join(":"));
+        environment.extend(
+            plan.environment
+                .iter()
+                .map(|(name, value)| (*name, value.clone())),
+        );
     }
     let slug = Slug {
         layer: packed,
@@ -142,21 +176,28 @@ async fn push(site: &Site, run: &Run, made: &Made, layer: &Path, stack: &HostSta
     };
     let repository = &run.request.repository;
     let digest = slug.push(&*site.registry, repository).await?;
-    run.log.write("build", false, &format!("pushed {repository}@{digest}, {}", display_bytes(packed.size)));
+    run.log.write(
+        "build",
+        false,
+        &format!(
+            "pushed {repository}@{digest}, {}",
+            display_bytes(packed.size)
+        ),
+    );
     Ok(Image {
         repository: repository.clone(),
         digest,
     })
 }
 
-fn path(plan: &Plan, stack: &HostStack) -> String {
-    let own = plan.path.iter().copied();
-    own.chain([stack.path.as_str()]).collect::<Vec<_>>().join(":")
-}
-
 impl Task {
     async fn make(self, application: String) -> Result<Made> {
-        let disk = Disk::open(&self.place, self.sandbox.limits.disk.0, self.sandbox.owner()).await?;
+        let disk = Disk::open(
+            &self.place,
+            self.sandbox.limits.disk.0,
+            self.sandbox.owner(),
+        )
+        .await?;
         let made = self.make_on(&disk, &application).await;
         // A cache that is lost slows down the next build, and fails none.
         if let Err(error) = disk.close().await {
@@ -167,8 +208,21 @@ impl Task {
 
     async fn make_on(&self, disk: &Disk, application: &str) -> Result<Made> {
         let app = disk.folder().join(Disk::APP);
-        let unpacked = source::unpack_into(&self.archive, &app, self.sandbox.owner())?;
-        let message = format!("unpacked {} files and folders, {}", unpacked.entries, display_bytes(unpacked.bytes));
+        let unpacked =
+            source::unpack_into(&self.archive, &app, self.sandbox.owner()).map_err(|error| {
+                match error.kind() {
+                    ErrorKind::Exhausted if disk.is_full() => Error::exhausted(format!(
+                        "the source does not fit into the limit of {} of disk space for builds",
+                        display_bytes(disk.size())
+                    )),
+                    _ => error,
+                }
+            })?;
+        let message = format!(
+            "unpacked {} files and folders, {}",
+            unpacked.entries,
+            display_bytes(unpacked.bytes)
+        );
         self.note(&message);
         let mut plan = self.plan(&app)?;
         self.note(&format!("detected {}", plan.detected));
@@ -204,6 +258,9 @@ impl Task {
 
     async fn take_steps(&self, plan: &Plan, disk: &Disk, application: &str) -> Result<()> {
         let connection = self.sandbox.connect(application).await?;
+        if self.sandbox.is_cut_off() {
+            self.note("builds cannot reach package registries here: install `pasta` (Debian and Ubuntu: passt), or run the server as root");
+        }
         let deadline = Instant::now() + Duration::from_secs(self.sandbox.limits.time.0.into());
         let mut done = Ok(());
         for step in &plan.steps {
@@ -216,7 +273,14 @@ impl Task {
         done.and(disconnected)
     }
 
-    async fn take(&self, step: &Step, plan: &Plan, disk: &Disk, connection: &Connection, deadline: Instant) -> Result<()> {
+    async fn take(
+        &self,
+        step: &Step,
+        plan: &Plan,
+        disk: &Disk,
+        connection: &Connection,
+        deadline: Instant,
+    ) -> Result<()> {
         let inside = |name: &str| (disk.folder().join(name), Path::new("/").join(name));
         let job = Job {
             step: step.name,
@@ -229,14 +293,18 @@ impl Task {
         if job.deadline.is_zero() {
             return Err(self.out_of_time(step));
         }
-        self.note(&format!("$ {}", shown(&step.command)));
+        self.run
+            .log
+            .begin_step(&format!("$ {}", shown(&step.command)));
         let overflow = self.run.cancel.child_token();
         let watching = async {
             disk.overflow().await;
             overflow.cancel();
             std::future::pending::<()>().await;
         };
-        let running = self.sandbox.run(&self.stack, connection, &job, &self.run.log, &overflow);
+        let running = self
+            .sandbox
+            .run(&self.stack, connection, &job, &self.run.log, &overflow);
         let status = tokio::select! {
             status = running => status?,
             () = watching => return Err(Error::internal("watching a disk never ends")),
@@ -248,9 +316,17 @@ impl Task {
     fn judge(&self, step: &Step, status: &Status, disk: &Disk, stopped: bool) -> Result<()> {
         let limits = &self.sandbox.limits;
         let Some(exit) = &status.exit else {
-            return Err(Error::internal(format!("it is not known how `{}` ended", step.name)));
+            return Err(Error::internal(format!(
+                "it is not known how `{}` ended",
+                step.name
+            )));
         };
-        let exceeded = |what: String| Err(Error::exhausted(format!("`{}` exceeded the limit of {what} for builds", step.name)));
+        let exceeded = |what: String| {
+            Err(Error::exhausted(format!(
+                "`{}` exceeded the limit of {what} for builds",
+                step.name
+            )))
+        };
         if self.run.cancel.is_cancelled() {
             return Err(cancelled());
         }
@@ -268,7 +344,15 @@ impl Task {
         }
         let last = self.run.log.last();
         // The kernel counts refused processes, but what asked for them tells it in words alone.
-        if ["Resource temporarily unavailable", "Cannot fork", "pthread_create failed", "EAGAIN"].iter().any(|sign| last.contains(sign)) {
+        if [
+            "Resource temporarily unavailable",
+            "Cannot fork",
+            "pthread_create failed",
+            "EAGAIN",
+        ]
+        .iter()
+        .any(|sign| last.contains(sign))
+        {
             return exceeded(format!("{} processes and threads", limits.pids));
         }
         let last = match last.as_str() {
@@ -280,13 +364,23 @@ impl Task {
 
     fn out_of_time(&self, step: &Step) -> Error {
         let seconds = self.sandbox.limits.time.0;
-        Error::exhausted(format!("`{}` did not end within the limit of {seconds} seconds for builds", step.name))
+        Error::exhausted(format!(
+            "`{}` did not end within the limit of {seconds} seconds for builds",
+            step.name
+        ))
     }
 
     fn environment(&self, plan: &Plan) -> BTreeMap<String, EnvValue> {
         let mut environment: BTreeMap<String, EnvValue> = BTreeMap::new();
-        let mut set = |name: &str, value: &str| environment.insert(name.to_owned(), EnvValue::new(value));
-        set("PATH", &path(plan, &self.stack));
+        let mut set =
+            |name: &str, value: &str| environment.insert(name.to_owned(), EnvValue::new(value));
+        // The stack's programs come first: those in the application may not be there yet, or be made to run without them.
+        set(
+            "PATH",
+            &[&[self.stack.path.as_str()][..], &plan.path]
+                .concat()
+                .join(":"),
+        );
         for (name, value) in ENVIRONMENT {
             set(name, value);
         }
@@ -300,13 +394,20 @@ impl Task {
     /// Completes the plan with what is known after the build, and returns the folder of the application that the image is made of.
     fn settle(&self, plan: &mut Plan, app: &Path) -> Result<&'static str> {
         // A build may have put anything in the place of a folder: nothing is followed out of the application.
-        let real = |folder: &str| app.join(folder).symlink_metadata().is_ok_and(|found| found.is_dir());
+        let real = |folder: &str| {
+            app.join(folder)
+                .symlink_metadata()
+                .is_ok_and(|found| found.is_dir())
+        };
         let folder = match plan.ground {
             Ground::Stack => return Ok(""),
             Ground::FileServer { folder } => Some(folder).filter(|folder| real(folder)),
             Ground::Built => {
                 let has_index = |folder: &&str| app.join(folder).join("index.html").is_file();
-                ["dist", "build", "out", "public"].into_iter().filter(|folder| real(folder)).find(has_index)
+                ["dist", "build", "out", "public"]
+                    .into_iter()
+                    .filter(|folder| real(folder))
+                    .find(has_index)
             }
         };
         let folder = folder.ok_or_else(|| {
@@ -319,23 +420,35 @@ impl Task {
             true => Ground::FileServer { folder },
             false => Ground::Stack,
         };
-        plan.processes = web(Command::Exec(vec![FILE_SERVER.to_owned(), "/app".to_owned()]));
+        plan.processes = web(Command::Exec(vec![
+            FILE_SERVER.to_owned(),
+            "/app".to_owned(),
+        ]));
         self.add_file_server(&app.join(folder))?;
         Ok(folder)
     }
 
     fn add_file_server(&self, site: &Path) -> Result<()> {
-        let name = Path::new(FILE_SERVER).strip_prefix("/app").expect("it is in /app");
-        let added = Tree::open(site, None).and_then(|mut tree| tree.file(name, true)?.write_all(fileserver::PROGRAM));
-        added.map_err(|error| Error::invalid(format!("cannot add {} to the site", name.display())).with_source(error))
+        let name = Path::new(FILE_SERVER)
+            .strip_prefix("/app")
+            .expect("it is in /app");
+        let added = Tree::open(site, None)
+            .and_then(|mut tree| tree.file(name, true)?.write_all(fileserver::PROGRAM));
+        added.map_err(|error| {
+            Error::invalid(format!("cannot add {} to the site", name.display())).with_source(error)
+        })
     }
 
     fn pack(&self, app: &Path, folder: &str) -> Result<Packed> {
-        let file = File::create(&self.layer).context(|| format!("create {}", self.layer.display()))?;
+        let file =
+            File::create(&self.layer).context(|| format!("create {}", self.layer.display()))?;
         let out = BufWriter::with_capacity(256 << 10, file);
         let packed = pack_layer(&app.join(folder), Path::new("app"), &Limits::LAYER, out)?;
         for path in &packed.skipped {
-            self.note(&format!("left out {}: it is neither a file nor a folder nor a link", path.display()));
+            self.note(&format!(
+                "left out {}: it is neither a file nor a folder nor a link",
+                path.display()
+            ));
         }
         Ok(packed)
     }

@@ -9,14 +9,18 @@ use flate2::bufread::MultiGzDecoder;
 use rustix::io::Errno;
 
 use super::whiteout;
-use crate::archive::{ArchiveError, Entries, Entry, EntryKind, Limits, Tree};
+use crate::archive::{self, Entries, Entry, EntryKind, Limits, Tree};
 
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 const RESERVED: &[u8] = b".wh..wh.";
 
 /// Unpacks a layer into an empty folder, ready to be a lower layer of an overlay file system.
-pub(super) fn unpack(reader: impl Read, gzipped: bool, folder: &Path) -> Result<(), ArchiveError> {
+pub(super) fn unpack(
+    reader: impl Read,
+    gzipped: bool,
+    folder: &Path,
+) -> Result<(), archive::Error> {
     const BUFFER: usize = 64 << 10;
     let reader = BufReader::with_capacity(BUFFER, reader);
     let plain: Box<dyn Read + '_> = match gzipped {
@@ -47,7 +51,7 @@ struct Hidden {
 
 impl Hidden {
     /// Comes last: a layer hides what is below, never its own files, wherever in the archive the marker stands.
-    fn apply(self, tree: &mut Tree, folder: &Path) -> Result<(), ArchiveError> {
+    fn apply(self, tree: &mut Tree, folder: &Path) -> Result<(), archive::Error> {
         for path in &self.folders {
             tree.directory(path)
                 .and_then(|()| whiteout::hide_below(folder, path))
@@ -88,7 +92,7 @@ fn write(
     tree: &mut Tree,
     entries: &mut Entries<impl Read>,
     entry: &Entry,
-) -> Result<(), ArchiveError> {
+) -> Result<(), archive::Error> {
     let path = &entry.path;
     let written = match &entry.kind {
         EntryKind::Directory => tree.directory(path),
@@ -99,7 +103,7 @@ fn write(
                 .map(drop)
                 .map_err(|error| match error.raw_os_error() {
                     Some(_) => failure("write", path)(error),
-                    None => ArchiveError::Read(error),
+                    None => archive::Error::Read(error),
                 });
         }
         EntryKind::Symlink { target } => tree.symlink(path, target),
@@ -110,9 +114,9 @@ fn write(
 }
 
 /// Tells a broken layer from a failing disk.
-fn classify(path: &Path, error: io::Error) -> ArchiveError {
+fn classify(path: &Path, error: io::Error) -> archive::Error {
     let refused = |why: &str| {
-        ArchiveError::Refused(format!(
+        archive::Error::Refused(format!(
             "`{}` {why}",
             path.display().to_string().escape_debug()
         ))
@@ -126,9 +130,9 @@ fn classify(path: &Path, error: io::Error) -> ArchiveError {
     }
 }
 
-fn failure(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ArchiveError {
+fn failure(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> archive::Error {
     let path = path.to_owned();
-    move |source| ArchiveError::File {
+    move |source| archive::Error::File {
         action,
         path,
         source,

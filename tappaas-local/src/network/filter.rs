@@ -171,17 +171,17 @@ impl Rule {
     }
 
     /// The packet came in by none of the interfaces in `set`.
-    pub(super) fn from_interface_outside(self, set: &str) -> Self {
+    pub(super) fn came_in_outside(self, set: &str) -> Self {
         self.meta(META_IIFNAME, REGISTER).lookup(set, true)
     }
 
     /// The packet leaves by an interface in `set`.
-    pub(super) fn to_interface_in(self, set: &str) -> Self {
+    pub(super) fn leaves_by(self, set: &str) -> Self {
         self.meta(META_OIFNAME, REGISTER).lookup(set, false)
     }
 
     /// The packet leaves by none of the interfaces in `set`.
-    pub(super) fn to_interface_outside(self, set: &str) -> Self {
+    pub(super) fn leaves_outside(self, set: &str) -> Self {
         self.meta(META_OIFNAME, REGISTER).lookup(set, true)
     }
 
@@ -212,13 +212,13 @@ impl Rule {
         self.meta(META_NFPROTO, REGISTER).equals(REGISTER, &[10])
     }
 
-    pub(super) fn from_network(self, base: Ipv4Addr, prefix: u8) -> Self {
+    pub(super) fn sent_from(self, base: Ipv4Addr, prefix: u8) -> Self {
         self.ipv4()
             .payload(REGISTER, NETWORK_HEADER, 12, 4)
             .within(base, prefix)
     }
 
-    pub(super) fn to_network(self, base: Ipv4Addr, prefix: u8) -> Self {
+    pub(super) fn sent_to(self, base: Ipv4Addr, prefix: u8) -> Self {
         self.ipv4()
             .payload(REGISTER, NETWORK_HEADER, 16, 4)
             .within(base, prefix)

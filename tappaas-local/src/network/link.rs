@@ -32,7 +32,7 @@ impl Links {
             Message::new(libc::RTM_GETLINK, 0, &interface(0, 0)).text(libc::IFLA_IFNAME, name);
         let mut found = None;
         match self.0.ask(message, |answer| {
-            found = found.take().or_else(|| parse_link(&answer))
+            found = found.take().or_else(|| parse_link(&answer));
         }) {
             Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
             outcome => outcome.map(|()| found),

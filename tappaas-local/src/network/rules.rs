@@ -63,15 +63,15 @@ impl Rules {
         let mut rule = |rule| table.rule("forward", rule);
         rule(Rule::new().between_pair_in(WITHIN).accept());
         rule(Rule::new().established().accept());
-        rule(Rule::new().to_interface_in(BRIDGES).reject());
-        let passing = Rule::new().from_interface_outside(BRIDGES);
+        rule(Rule::new().leaves_by(BRIDGES).reject());
+        let passing = Rule::new().came_in_outside(BRIDGES);
         rule(if guard {
             passing.drop()
         } else {
             passing.accept()
         });
         for (base, prefix) in &self.denied {
-            rule(Rule::new().to_network(*base, *prefix).reject());
+            rule(Rule::new().sent_to(*base, *prefix).reject());
         }
         // Instances have no address of version 6; whatever claims to come from one does not leave.
         rule(Rule::new().ipv6().drop());
@@ -80,8 +80,8 @@ impl Rules {
     fn source_nat(&self, table: &mut Table) {
         table.chain("source", Hook::SourceNat);
         let leaving = Rule::new()
-            .from_network(self.range.base, self.range.prefix)
-            .to_interface_outside(BRIDGES);
+            .sent_from(self.range.base, self.range.prefix)
+            .leaves_outside(BRIDGES);
         table.rule("source", leaving.masquerade());
     }
 }
@@ -90,7 +90,7 @@ impl Rules {
 fn input(table: &mut Table) {
     table.chain("input", Hook::Input);
     let mut rule = |rule| table.rule("input", rule);
-    rule(Rule::new().from_interface_outside(BRIDGES).accept());
+    rule(Rule::new().came_in_outside(BRIDGES).accept());
     rule(Rule::new().established().accept());
     rule(Rule::new().tcp_to_door_in(DOORS).accept());
     rule(Rule::new().reject());

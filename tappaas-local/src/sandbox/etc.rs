@@ -61,7 +61,7 @@ impl Etc {
                 Some(start) => name.as_bytes().starts_with(start.as_bytes()),
                 None => name == **pattern,
             };
-            if WANTED.iter().any(|pattern| matches(&pattern)) {
+            if WANTED.iter().any(matches) {
                 etc.take(Path::new(&name), &mut room)?;
             }
         }

@@ -333,7 +333,8 @@ mod tests {
     #[test]
     fn what_cannot_work_is_refused_with_its_reason() {
         assert!(spec().validate().is_ok());
-        let cases: [(&str, fn(&mut Spec)); 7] = [
+        type Change = fn(&mut Spec);
+        let cases: [(&str, Change); 7] = [
             ("id", |spec| spec.id = "Web".to_owned()),
             ("command", |spec| spec.command = vec![String::new()]),
             ("environment", |spec| {
@@ -342,7 +343,7 @@ mod tests {
             ("user 0", |spec| spec.user = User::Id(0)),
             ("absolute", |spec| spec.workdir = "srv".into()),
             ("absolute", |spec| {
-                spec.root.files = [("/etc/../x".into(), String::new())].into()
+                spec.root.files = [("/etc/../x".into(), String::new())].into();
             }),
             ("signal", |spec| spec.stop.signal = 0),
         ];

@@ -153,7 +153,7 @@ async fn exec(stream: &UnixStream, view: View, extra: Extra) -> io::Result<()> {
     };
     let code = exit
         .code
-        .or(exit.signal.map(|signal| 128 + signal))
+        .or_else(|| exit.signal.map(|signal| 128 + signal))
         .unwrap_or(-1);
     reply(stream, &Reply::Executed { code }).await
 }

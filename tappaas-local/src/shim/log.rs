@@ -69,7 +69,7 @@ impl Log {
                 break;
             }
             lines.take(&chunk[..count], |text, whole| {
-                self.write(stream, text, whole)
+                self.write(stream, text, whole);
             });
             let wait = rate
                 .lock()

@@ -69,7 +69,7 @@ pub(super) struct View {
 }
 
 /// Runs the shim of the instance in `dir` until there is nothing left to do, and returns the exit code of the shim itself.
-pub(super) fn run(dir: PathBuf) -> i32 {
+pub(super) fn run(dir: &Path) -> i32 {
     // A failure means that this process leads a session already.
     rustix::process::setsid().ok();
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
@@ -77,7 +77,7 @@ pub(super) fn run(dir: PathBuf) -> i32 {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    match runtime.and_then(|runtime| runtime.block_on(serve(&dir))) {
+    match runtime.and_then(|runtime| runtime.block_on(serve(dir))) {
         Ok(()) => 0,
         Err(_) => 1,
     }
@@ -344,7 +344,8 @@ impl Supervisor {
                 _ = self.child.recv() => self.collect(),
                 _ = self.terminate.recv() => {
                     for_good = true;
-                    kill_at = kill_at.or(self.begin_to_stop(run, None));
+                    let begun = self.begin_to_stop(run, None);
+                    kill_at = kill_at.or(begun);
                 }
                 command = self.commands.recv() => match command {
                     Some(Command::Stop { grace, done }) => {

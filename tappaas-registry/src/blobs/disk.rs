@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::SystemTime,
 };
 
 use crate::{Error, Result};
@@ -230,6 +231,17 @@ pub(crate) fn remove(path: &Path) -> Result<bool> {
 /// The metadata of a file; `None` if there is none.
 pub(crate) fn metadata(path: &Path) -> Result<Option<fs::Metadata>> {
     absent_is_none(fs::metadata(path)).map_err(|error| Error::io("inspect", path, error))
+}
+
+/// Makes a file as young as `now`, if there is one. Not durable: a power cut may leave it older.
+pub(crate) fn touch(path: &Path, now: SystemTime) -> Result<()> {
+    let touched = OpenOptions::new()
+        .append(true)
+        .open(path)
+        .and_then(|file| file.set_modified(now));
+    absent_is_none(touched)
+        .map(|_| ())
+        .map_err(|error| Error::io("touch", path, error))
 }
 
 /// The names in a directory, unordered; none if there is no directory. Names that are not text are nobody's here.

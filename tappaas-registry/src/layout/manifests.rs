@@ -1,4 +1,4 @@
-use std::{fs, time::SystemTime};
+use std::time::SystemTime;
 
 use tappaas_core::{
     Digest,
@@ -166,13 +166,7 @@ impl Repositories {
             );
         }
         for path in paths {
-            if disk::metadata(&path)?.is_some() {
-                fs::OpenOptions::new()
-                    .append(true)
-                    .open(&path)
-                    .and_then(|file| file.set_modified(now))
-                    .map_err(|error| Error::io("touch", path, error))?;
-            }
+            disk::touch(&path, now)?;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::{
     hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::SystemTime,
 };
 
 use tappaas_core::{
@@ -89,12 +90,26 @@ impl Repositories {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<u64>> {
-        // Whoever is told that a blob is there will go on and name it: a collection under way must spare it.
+        // Whoever relies on a blob may go on and name it: a collection under way must spare it.
         let _pin = self.pins.pin(vec![digest.clone()]);
         if disk::metadata(&self.entry(repository, BLOBS, digest))?.is_none() {
             return Ok(None);
         }
         Ok(self.blobs.metadata(digest)?.map(|metadata| metadata.len()))
+    }
+
+    /// Tells the size of a blob that the repository has to somebody who will name it, and so begins its grace anew.
+    pub(crate) fn find_blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        now: SystemTime,
+    ) -> Result<Option<u64>> {
+        let size = self.blob_size(repository, digest)?;
+        if size.is_some() {
+            disk::touch(&self.blob_entry(repository, digest), now)?;
+        }
+        Ok(size)
     }
 
     /// Opens a blob that the repository has.

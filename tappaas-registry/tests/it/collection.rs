@@ -46,6 +46,23 @@ async fn what_no_manifest_names_goes_after_its_grace() {
     assert_eq!(world.store.verify().await.unwrap(), []);
 }
 
+/// A client that is told that a blob is there does not push it, and then names it.
+#[tokio::test]
+async fn asking_for_a_blob_begins_its_grace_anew() {
+    let world = World::start().await;
+    let content = Bytes::from("content");
+    let path = format!("/v2/a/blobs/{}", world.push_blob("a", &content).await);
+    for _ in 0..2 {
+        world.clock.advance(GRACE / 3 * 2);
+        world.head(&path).await.is(StatusCode::OK);
+        let collected = world.store.collect(GRACE).await.unwrap().unwrap();
+        assert_eq!(collected.entries, 0);
+    }
+    world.clock.advance(GRACE * 2);
+    let collected = world.store.collect(GRACE).await.unwrap().unwrap();
+    assert_eq!((collected.entries, collected.blobs), (1, 1));
+}
+
 #[tokio::test]
 async fn the_grace_of_a_deleted_image_begins_with_its_deletion() {
     let world = World::start().await;

@@ -56,7 +56,7 @@ impl<'a> Oracle<'a> {
         let others = || {
             self.on
                 .iter()
-                .filter(|other| other.instance.id != instance.id)
+                .filter(|other| other.instance.id != instance.id && !other.leaving)
         };
         let missing = |name: &String| {
             let here = others().any(|other| {
@@ -171,18 +171,17 @@ impl<'a> Oracle<'a> {
                 .cloned()
                 .collect(),
         };
-        // What is leaving is lost to those who stay, whoever comes.
-        let staying = without(&|occupant| occupant.leaving);
         let left = without(&|occupant| gone.contains(&&occupant.instance.id));
         let mut here = left.on.iter().filter(|occupant| occupant.node == node);
-        let deprived = here.any(|occupant| staying.content(occupant) && !left.content(occupant));
+        let deprived = here
+            .any(|occupant| !occupant.leaving && self.content(occupant) && !left.content(occupant));
         // Whether it is the first of its application is told from the world as it is.
         let own = &instance.workload.application;
         let any = |world: &Self| {
             world
                 .on
                 .iter()
-                .any(|other| other.instance.workload.application == *own)
+                .any(|other| other.instance.workload.application == *own && !other.leaving)
         };
         let widowed = any(self)
             && !any(&left)
@@ -230,6 +229,7 @@ impl<'a> Oracle<'a> {
         occupant.instance.constraints.affinity.iter().all(|name| {
             self.on.iter().any(|other| {
                 other.instance.id != occupant.instance.id
+                    && !other.leaving
                     && other.node == occupant.node
                     && other.instance.workload.application.name == name.as_str()
             })

@@ -145,7 +145,12 @@ fn own_command() -> Plan {
     }
 }
 
-fn several(listing: &Listing, context: &Context<'_>, languages: &[&Language], wishes: &Wishes<'_>) -> Result<Plan> {
+fn several(
+    listing: &Listing,
+    context: &Context<'_>,
+    languages: &[&Language],
+    wishes: &Wishes<'_>,
+) -> Result<Plan> {
     let mut all = Plan::default();
     let mut detected = Vec::new();
     for language in languages {
@@ -163,7 +168,13 @@ fn several(listing: &Listing, context: &Context<'_>, languages: &[&Language], wi
 fn ambiguous(listing: &Listing, languages: &[&Language]) -> Error {
     let signs: Vec<_> = languages
         .iter()
-        .map(|language| format!("{} ({})", language.name, (language.marker)(listing).unwrap_or_default()))
+        .map(|language| {
+            format!(
+                "{} ({})",
+                language.name,
+                (language.marker)(listing).unwrap_or_default()
+            )
+        })
         .collect();
     Error::invalid(format!(
         "this folder looks like {}: add a Procfile that says what to start, such as `web: ./server`, and all of them are built",
@@ -172,7 +183,10 @@ fn ambiguous(listing: &Listing, languages: &[&Language]) -> Error {
 }
 
 fn found(listing: &Listing) -> Vec<&'static Language> {
-    LANGUAGES.iter().filter(|language| (language.marker)(listing).is_some()).collect()
+    LANGUAGES
+        .iter()
+        .filter(|language| (language.marker)(listing).is_some())
+        .collect()
 }
 
 fn procfile(listing: &Listing) -> Result<Option<BTreeMap<Name, Command>>> {
@@ -181,7 +195,9 @@ fn procfile(listing: &Listing) -> Result<Option<BTreeMap<Name, Command>>> {
     };
     let procfile = Procfile::parse(text).map_err(|error| Error::invalid(error.to_string()))?;
     match procfile.processes.is_empty() {
-        true => Err(Error::invalid("the Procfile declares no process: add a line such as `web: ./server`, or remove it")),
+        true => Err(Error::invalid(
+            "the Procfile declares no process: add a line such as `web: ./server`, or remove it",
+        )),
         false => Ok(Some(procfile.processes)),
     }
 }

@@ -42,9 +42,21 @@ pub(super) fn plan(listing: &Listing, context: &Context<'_>) -> Result<Plan> {
         }
     };
     for (program, folder) in &chosen {
-        let package = if folder.is_empty() { ".".to_owned() } else { format!("./{folder}") };
+        let package = if folder.is_empty() {
+            ".".to_owned()
+        } else {
+            format!("./{folder}")
+        };
         let output = format!("/app/bin/{program}");
-        let build = ["go", "build", "-trimpath", "-buildvcs=false", "-o", &output, &package];
+        let build = [
+            "go",
+            "build",
+            "-trimpath",
+            "-buildvcs=false",
+            "-o",
+            &output,
+            &package,
+        ];
         plan.steps.push(Step::exec("go build", &build));
     }
     Ok(plan)
@@ -58,9 +70,14 @@ struct Module {
 impl Module {
     fn parse(text: &str) -> Self {
         let directive = |word: &str| {
-            let line = text.lines().map(|line| line.split("//").next().unwrap_or_default().trim());
-            let mut values = line.filter_map(|line| line.strip_prefix(word)?.strip_prefix([' ', '\t']));
-            values.next().map(|value| value.trim().trim_matches(['"', '`']).to_owned())
+            let line = text
+                .lines()
+                .map(|line| line.split("//").next().unwrap_or_default().trim());
+            let mut values =
+                line.filter_map(|line| line.strip_prefix(word)?.strip_prefix([' ', '\t']));
+            values
+                .next()
+                .map(|value| value.trim().trim_matches(['"', '`']).to_owned())
         };
         Self {
             path: directive("module").unwrap_or_default(),
@@ -70,7 +87,11 @@ impl Module {
 
     /// The last part of the path that is not a major version, as `go install` names programs.
     fn name(&self) -> &str {
-        let version = |part: &str| part.strip_prefix('v').is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()));
+        let version = |part: &str| {
+            part.strip_prefix('v').is_some_and(|digits| {
+                !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+            })
+        };
         let mut parts = self.path.rsplit('/');
         let last = parts.next().unwrap_or_default();
         match parts.next() {
@@ -84,11 +105,16 @@ impl Module {
 ///
 /// Two programs of the same name are told apart by their whole path.
 fn mains(listing: &Listing, module: &Module) -> BTreeMap<String, String> {
-    let nested: BTreeSet<&str> = listing.files().filter_map(|file| file.strip_suffix("go.mod")).filter(|folder| !folder.is_empty()).collect();
+    let nested: BTreeSet<&str> = listing
+        .files()
+        .filter_map(|file| file.strip_suffix("go.mod"))
+        .filter(|folder| !folder.is_empty())
+        .collect();
     let mut folders = BTreeSet::new();
     for file in listing.files().filter(|file| file.ends_with(".go")) {
         let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
-        let ignored = |part: &str| matches!(part, "vendor" | "testdata") || part.starts_with(['_', '.']);
+        let ignored =
+            |part: &str| matches!(part, "vendor" | "testdata") || part.starts_with(['_', '.']);
         let elsewhere = nested.iter().any(|other| file.starts_with(other));
         if elsewhere || file.split('/').any(ignored) {
             continue;
@@ -104,7 +130,11 @@ fn mains(listing: &Listing, module: &Module) -> BTreeMap<String, String> {
             folder => folder.rsplit('/').next().unwrap_or(folder),
         };
         let taken = mains.contains_key(name);
-        let name = if taken { folder.replace('/', "-") } else { name.to_owned() };
+        let name = if taken {
+            folder.replace('/', "-")
+        } else {
+            name.to_owned()
+        };
         mains.insert(name, folder.to_owned());
     }
     mains
@@ -118,27 +148,43 @@ fn is_main(text: &str) -> bool {
             comment = !line.contains("*/");
             continue;
         }
-        if let Some(constraint) = line.strip_prefix("//go:build ").or_else(|| line.strip_prefix("// +build ")) {
+        if let Some(constraint) = line
+            .strip_prefix("//go:build ")
+            .or_else(|| line.strip_prefix("// +build "))
+        {
             // By custom: not part of the program, but run by hand.
             let words = constraint.split(|c: char| !c.is_alphanumeric() && c != '_');
-            if words.into_iter().any(|word| matches!(word, "ignore" | "tools")) {
+            if words
+                .into_iter()
+                .any(|word| matches!(word, "ignore" | "tools"))
+            {
                 return false;
             }
         } else if line.starts_with("/*") {
             comment = !line.contains("*/");
         } else if !line.is_empty() && !line.starts_with("//") {
             let mut words = line.split_whitespace();
-            return words.next() == Some("package") && words.next().is_some_and(|name| name.trim_end_matches(';') == "main");
+            return words.next() == Some("package")
+                && words
+                    .next()
+                    .is_some_and(|name| name.trim_end_matches(';') == "main");
         }
     }
     false
 }
 
-fn choose(mains: &BTreeMap<String, String>, module: &Module, application: &str) -> Result<(String, String)> {
+fn choose(
+    mains: &BTreeMap<String, String>,
+    module: &Module,
+    application: &str,
+) -> Result<(String, String)> {
     let pair = |(name, folder): (&String, &String)| (name.clone(), folder.clone());
     let only = mains.iter().next().filter(|_| mains.len() == 1);
     let named = |name: &str| mains.get_key_value(name);
-    if let Some(main) = only.or_else(|| named(module.name())).or_else(|| named(application)) {
+    if let Some(main) = only
+        .or_else(|| named(module.name()))
+        .or_else(|| named(application))
+    {
         return Ok(pair(main));
     }
     let list: Vec<_> = mains

@@ -41,7 +41,9 @@ impl Listing {
         for (name, content) in files {
             listing.files.insert((*name).to_owned());
             if looked_at(name).is_some() {
-                listing.content.insert((*name).to_owned(), (*content).to_owned());
+                listing
+                    .content
+                    .insert((*name).to_owned(), (*content).to_owned());
             }
         }
         listing
@@ -61,7 +63,13 @@ impl Listing {
         self.content.get(file).map(String::as_str)
     }
 
-    fn enter(&mut self, folder: &Path, prefix: &str, depth: usize, total: &mut usize) -> io::Result<()> {
+    fn enter(
+        &mut self,
+        folder: &Path,
+        prefix: &str,
+        depth: usize,
+        total: &mut usize,
+    ) -> io::Result<()> {
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
             let Ok(name) = entry.file_name().into_string() else {
@@ -86,7 +94,10 @@ impl Listing {
 
 fn read(path: &Path, most: u64) -> io::Result<String> {
     let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = fs::OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)?;
     let mut bytes = Vec::new();
     file.take(most).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -97,7 +108,12 @@ fn looked_at(path: &str) -> Option<u64> {
     let name = path.rsplit('/').next().unwrap_or(path);
     match name {
         "Cargo.toml" | "go.mod" => Some(CONTENT_MAX),
-        "Procfile" | "package.json" | "pyproject.toml" | "requirements.txt" | "main.py" | "app.py" if name == path => Some(CONTENT_MAX),
+        "Procfile" | "package.json" | "pyproject.toml" | "requirements.txt" | "main.py"
+        | "app.py"
+            if name == path =>
+        {
+            Some(CONTENT_MAX)
+        }
         _ if name.ends_with(".go") && !name.ends_with("_test.go") => Some(GO_MAX),
         _ => None,
     }

@@ -39,7 +39,8 @@ struct Engines {
 /// A Node package: installs what it depends on, runs its `build` script, and starts it like `npm start`.
 pub(super) fn plan(listing: &Listing, context: &Context<'_>) -> Result<Plan> {
     let text = listing.text("package.json").unwrap_or_default();
-    let package: Package = serde_json::from_str(text).map_err(|error| Error::invalid("cannot read package.json").with_source(error))?;
+    let package: Package = serde_json::from_str(text)
+        .map_err(|error| Error::invalid("cannot read package.json").with_source(error))?;
     let node = match &package.engines.node {
         Some(version) => format!("Node (package.json says {version})"),
         None => "Node (package.json)".to_owned(),
@@ -57,9 +58,13 @@ pub(super) fn plan(listing: &Listing, context: &Context<'_>) -> Result<Plan> {
     }
     plan.steps = install;
     if package.scripts.build.is_some() {
-        plan.steps.push(Step::exec("npm run build", &["npm", "run", "build"]));
+        plan.steps
+            .push(Step::exec("npm run build", &["npm", "run", "build"]));
         if plan.steps.len() > 1 {
-            plan.steps.push(Step::exec("npm prune", &["npm", "prune", "--omit=dev", "--no-audit", "--no-fund"]));
+            plan.steps.push(Step::exec(
+                "npm prune",
+                &["npm", "prune", "--omit=dev", "--no-audit", "--no-fund"],
+            ));
         }
     }
     if !context.procfile {
@@ -85,9 +90,14 @@ fn detected(package: &Package) -> String {
 }
 
 fn install(listing: &Listing, package: &Package) -> Result<Vec<Step>> {
-    if let Some((file, program)) = [("yarn.lock", "yarn"), ("pnpm-lock.yaml", "pnpm"), ("bun.lock", "bun"), ("bun.lockb", "bun")]
-        .into_iter()
-        .find(|(file, _)| listing.has(file))
+    if let Some((file, program)) = [
+        ("yarn.lock", "yarn"),
+        ("pnpm-lock.yaml", "pnpm"),
+        ("bun.lock", "bun"),
+        ("bun.lockb", "bun"),
+    ]
+    .into_iter()
+    .find(|(file, _)| listing.has(file))
     {
         return Err(Error::invalid(format!(
             "this application is locked for {program} ({file}), and detection builds with npm alone: commit a package-lock.json instead, or say how to build it with `command` under `[build]` in tappaas.toml, such as `{program} install`"
@@ -97,16 +107,28 @@ fn install(listing: &Listing, package: &Package) -> Result<Vec<Step>> {
     let mut install = match listing.has("package-lock.json") || listing.has("npm-shrinkwrap.json") {
         true => vec!["npm", "ci"],
         false => {
-            let lists = [&package.dependencies, &package.dev_dependencies, &package.optional_dependencies];
+            let lists = [
+                &package.dependencies,
+                &package.dev_dependencies,
+                &package.optional_dependencies,
+            ];
             if lists.iter().all(|list| list.is_empty()) && package.workspaces.is_none() {
                 return Ok(Vec::new());
             }
             vec!["npm", "install", "--no-package-lock"]
         }
     };
-    install.push(if package.scripts.build.is_some() { "--include=dev" } else { "--omit=dev" });
+    install.push(if package.scripts.build.is_some() {
+        "--include=dev"
+    } else {
+        "--omit=dev"
+    });
     install.extend(["--no-audit", "--no-fund"]);
-    let name = if install[1] == "ci" { "npm ci" } else { "npm install" };
+    let name = if install[1] == "ci" {
+        "npm ci"
+    } else {
+        "npm install"
+    };
     Ok(vec![Step::exec(name, &install)])
 }
 
@@ -119,8 +141,13 @@ fn start(listing: &Listing, package: &Package) -> Option<Command> {
             false => Command::Shell(line.clone()),
         });
     }
-    let main = package.main.as_deref().map(|main| main.trim_start_matches("./"));
+    let main = package
+        .main
+        .as_deref()
+        .map(|main| main.trim_start_matches("./"));
     let candidates = ["server.js", "index.js", "app.js", "main.js"];
-    let file = main.filter(|main| listing.has(main)).or_else(|| candidates.into_iter().find(|file| listing.has(file)));
+    let file = main
+        .filter(|main| listing.has(main))
+        .or_else(|| candidates.into_iter().find(|file| listing.has(file)));
     file.map(|file| Command::Exec(vec!["node".to_owned(), file.to_owned()]))
 }

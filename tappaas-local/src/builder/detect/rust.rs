@@ -55,7 +55,10 @@ pub(super) fn plan(listing: &Listing, context: &Context<'_>) -> Result<Plan> {
             Some(package) => format!("rust, package {}", package.name),
             None => "rust, a workspace".to_owned(),
         },
-        tools: vec![Tool::new("cargo", shown), Tool::new("cc", "a C compiler, to link Rust programs")],
+        tools: vec![
+            Tool::new("cargo", shown),
+            Tool::new("cc", "a C compiler, to link Rust programs"),
+        ],
         path: vec!["/app/bin"],
         ..Plan::default()
     };
@@ -70,7 +73,18 @@ pub(super) fn plan(listing: &Listing, context: &Context<'_>) -> Result<Plan> {
     };
     for (program, folder) in &chosen {
         let path = if folder.is_empty() { "." } else { folder };
-        let mut install = vec!["cargo", "install", "--path", path, "--bin", program, "--root", "/app", "--no-track", "--force"];
+        let mut install = vec![
+            "cargo",
+            "install",
+            "--path",
+            path,
+            "--bin",
+            program,
+            "--root",
+            "/app",
+            "--no-track",
+            "--force",
+        ];
         if listing.has("Cargo.lock") {
             install.push("--locked");
         }
@@ -82,7 +96,8 @@ pub(super) fn plan(listing: &Listing, context: &Context<'_>) -> Result<Plan> {
 fn read(listing: &Listing, folder: &str) -> Result<Manifest> {
     let file = join(folder, "Cargo.toml");
     let text = listing.text(&file).unwrap_or_default();
-    toml::from_str(text).map_err(|error| Error::invalid(format!("cannot read {file}")).with_source(error))
+    toml::from_str(text)
+        .map_err(|error| Error::invalid(format!("cannot read {file}")).with_source(error))
 }
 
 /// The folders of the packages, by the name of each of their programs.
@@ -95,9 +110,18 @@ fn programs(listing: &Listing, top: &Manifest) -> Result<BTreeMap<String, String
     };
     add("", top);
     if let Some(workspace) = &top.workspace {
-        let folders = listing.files().filter_map(|file| file.strip_suffix("/Cargo.toml"));
-        let members = folders.filter(|folder| workspace.members.iter().any(|pattern| matches(pattern, folder)));
-        for folder in members.filter(|folder| !workspace.exclude.iter().any(|other| matches(other, folder))) {
+        let folders = listing
+            .files()
+            .filter_map(|file| file.strip_suffix("/Cargo.toml"));
+        let members = folders.filter(|folder| {
+            workspace
+                .members
+                .iter()
+                .any(|pattern| matches(pattern, folder))
+        });
+        for folder in
+            members.filter(|folder| !workspace.exclude.iter().any(|other| matches(other, folder)))
+        {
             add(folder, &read(listing, folder)?);
         }
     }
@@ -122,17 +146,27 @@ fn programs_of(listing: &Listing, folder: &str, manifest: &Manifest) -> BTreeSet
     let Some(package) = &manifest.package else {
         return BTreeSet::new();
     };
-    let mut programs: BTreeSet<_> = manifest.bin.iter().filter_map(|target| target.name.clone()).collect();
+    let mut programs: BTreeSet<_> = manifest
+        .bin
+        .iter()
+        .filter_map(|target| target.name.clone())
+        .collect();
     if package.autobins == Some(false) {
         return programs;
     }
-    let declared: BTreeSet<_> = manifest.bin.iter().filter_map(|target| target.path.as_deref()).collect();
+    let declared: BTreeSet<_> = manifest
+        .bin
+        .iter()
+        .filter_map(|target| target.path.as_deref())
+        .collect();
     if listing.has(&join(folder, "src/main.rs")) && !declared.contains("src/main.rs") {
         programs.insert(package.name.clone());
     }
     let bin = join(folder, "src/bin/");
     for file in listing.files().filter_map(|file| file.strip_prefix(&bin)) {
-        let name = file.strip_suffix("/main.rs").or_else(|| file.strip_suffix(".rs"));
+        let name = file
+            .strip_suffix("/main.rs")
+            .or_else(|| file.strip_suffix(".rs"));
         let declared = declared.contains(format!("src/bin/{file}").as_str());
         if let Some(name) = name.filter(|name| !name.contains('/') && !declared) {
             programs.insert(name.to_owned());
@@ -141,12 +175,20 @@ fn programs_of(listing: &Listing, folder: &str, manifest: &Manifest) -> BTreeSet
     programs
 }
 
-fn choose(programs: &BTreeMap<String, String>, package: Option<&Package>, application: &str) -> Result<(String, String)> {
+fn choose(
+    programs: &BTreeMap<String, String>,
+    package: Option<&Package>,
+    application: &str,
+) -> Result<(String, String)> {
     let named = |name: &str| programs.get_key_value(name);
     let only = programs.iter().next().filter(|_| programs.len() == 1);
     let default = package.and_then(|package| named(package.default_run.as_deref()?));
     let like_package = package.and_then(|package| named(&package.name));
-    if let Some((program, folder)) = only.or(default).or(like_package).or_else(|| named(application)) {
+    if let Some((program, folder)) = only
+        .or(default)
+        .or(like_package)
+        .or_else(|| named(application))
+    {
         return Ok((program.clone(), folder.clone()));
     }
     let Some(first) = programs.keys().next() else {
@@ -160,9 +202,15 @@ fn choose(programs: &BTreeMap<String, String>, package: Option<&Package>, applic
 }
 
 fn no_program() -> Error {
-    Error::invalid("Cargo.toml leads to no program to build: add a src/main.rs, or say `command` under `[build]` in tappaas.toml")
+    Error::invalid(
+        "Cargo.toml leads to no program to build: add a src/main.rs, or say `command` under `[build]` in tappaas.toml",
+    )
 }
 
 fn join(folder: &str, file: &str) -> String {
-    if folder.is_empty() { file.to_owned() } else { format!("{folder}/{file}") }
+    if folder.is_empty() {
+        file.to_owned()
+    } else {
+        format!("{folder}/{file}")
+    }
 }

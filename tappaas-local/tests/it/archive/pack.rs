@@ -5,7 +5,7 @@ use std::{
 };
 
 use tappaas_core::{Digest, Error, ErrorKind};
-use tappaas_local::archive::{ArchiveError, Limits, Packed, pack, unpack};
+use tappaas_local::archive::{self, Limits, Packed, pack, unpack};
 use tempfile::TempDir;
 
 use super::{names, write};
@@ -239,6 +239,6 @@ fn too_large_a_folder_is_refused_with_the_names_of_what_is_large() {
     };
     assert!(matches!(
         pack(source.path(), &[], &limits, Vec::new()),
-        Err(ArchiveError::TooLarge(_))
+        Err(archive::Error::TooLarge(_))
     ));
 }

@@ -1,7 +1,7 @@
 use std::{fs, os::unix::fs::MetadataExt as _};
 
 use tappaas_core::{Error, ErrorKind};
-use tappaas_local::archive::{ArchiveError, Limits, unpack};
+use tappaas_local::archive::{self, Limits, unpack};
 use tempfile::TempDir;
 
 use super::{
@@ -16,7 +16,7 @@ const TIGHT: Limits = Limits {
 };
 
 /// Unpacks into a folder with neighbours, and requires that the neighbours are as they were.
-fn attempt(archive: &[u8]) -> (Result<(), ArchiveError>, Vec<String>) {
+fn attempt(archive: &[u8]) -> (Result<(), archive::Error>, Vec<String>) {
     let place = TempDir::new().unwrap();
     let into = place.path().join("into");
     fs::create_dir(&into).unwrap();
@@ -40,7 +40,7 @@ fn attempt(archive: &[u8]) -> (Result<(), ArchiveError>, Vec<String>) {
 fn assert_refused(why: &str, archive: &[u8]) {
     let (result, _) = attempt(archive);
     let error = result.unwrap_err();
-    assert!(matches!(error, ArchiveError::Refused(_)), "{error:?}");
+    assert!(matches!(error, archive::Error::Refused(_)), "{error:?}");
     assert!(error.to_string().contains(why), "{error}");
     assert_eq!(Error::from(error).kind(), ErrorKind::Invalid);
 }
@@ -233,7 +233,7 @@ fn devices_and_privileged_files_are_refused() {
     }
     for mode in [b"0004755\0", b"0002755\0", b"0006755\0"] {
         let archive = Tar::default().with(b'0', "su", b"x", |header| {
-            header[100..108].copy_from_slice(mode)
+            header[100..108].copy_from_slice(mode);
         });
         assert_refused("run as its owner", &archive.end());
     }
@@ -344,7 +344,7 @@ fn malformed_headers_are_refused() {
     assert_refused("holds a NUL", &nul.end());
     let size = |field: &'static [u8; 12]| {
         Tar::default().with(b'0', "a", b"content", move |header| {
-            header[124..136].copy_from_slice(field)
+            header[124..136].copy_from_slice(field);
         })
     };
     for field in [
@@ -356,7 +356,7 @@ fn malformed_headers_are_refused() {
         assert_refused("size is no number", &size(field).end());
     }
     let magic = Tar::default().with(b'0', "a", b"", |header| {
-        header[257..262].copy_from_slice(b"other")
+        header[257..262].copy_from_slice(b"other");
     });
     assert_refused("unknown kind of tar", &magic.end());
     let mut sum = Tar::default().file("a");
@@ -404,7 +404,7 @@ fn a_truncated_or_foreign_archive_is_invalid() {
     ] {
         let (result, _) = attempt(broken);
         let error = result.unwrap_err();
-        assert!(matches!(error, ArchiveError::Read(_)), "{error:?}");
+        assert!(matches!(error, archive::Error::Read(_)), "{error:?}");
         assert_eq!(Error::from(error).kind(), ErrorKind::Invalid);
     }
 }
@@ -415,7 +415,7 @@ fn archives_beyond_the_limits_are_refused_before_they_fill_the_disk() {
     let bomb = Tar::default().add(b'0', "bomb", "", &zeros).end();
     assert!(bomb.len() < 20_000);
     let claimed = Tar::default().with(b'0', "a", b"", |header| {
-        header[124..136].copy_from_slice(b"77777777777\0")
+        header[124..136].copy_from_slice(b"77777777777\0");
     });
     let binary = Tar::default().with(b'0', "a", b"", |header| {
         header[124..136].copy_from_slice(b"\x80\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff");
@@ -435,7 +435,7 @@ fn archives_beyond_the_limits_are_refused_before_they_fill_the_disk() {
     ] {
         let (result, _) = attempt(&archive);
         let error = result.unwrap_err();
-        assert!(matches!(error, ArchiveError::TooLarge(_)), "{error:?}");
+        assert!(matches!(error, archive::Error::TooLarge(_)), "{error:?}");
     }
     let long = vec![b'x'; (1 << 20) + 1];
     let (result, _) = attempt(&Tar::default().add(b'L', "l", "", &long).file("a").end());

@@ -13,8 +13,8 @@ mod text;
 
 use std::{
     env,
-    io::{self, BufRead as _, BufReader},
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    io::{self, BufRead as _, BufReader, Read as _},
+    net::{Ipv4Addr, Shutdown, TcpListener, TcpStream},
     path::Path,
     process::ExitCode,
     sync::{
@@ -35,6 +35,8 @@ const IDLE: Duration = Duration::from_secs(120);
 /// How often an idle connection looks whether others wait for its thread.
 const GLANCE: Duration = Duration::from_secs(1);
 const STALLED: Duration = Duration::from_secs(30);
+/// Of what a client sends after its last request so much is read and dropped.
+const UNREAD_MAX: u64 = 1 << 20;
 
 fn main() -> ExitCode {
     match run() {
@@ -108,8 +110,8 @@ impl Server {
             let request = match request::read(&mut reader)? {
                 Ok(request) => request,
                 Err(status) => {
-                    let response = Response::plain(status);
-                    return response.send(&mut writer, false, false);
+                    Response::plain(status).send(&mut writer, false, false)?;
+                    break;
                 }
             };
             let crowded = self.connections.load(Ordering::Acquire) >= CONNECTIONS_MAX;
@@ -121,7 +123,7 @@ impl Server {
                 break;
             }
         }
-        Ok(())
+        end(reader)
     }
 
     /// Waits for the next request. `false`: the client is done, or has been idle while others wait, or for too long.
@@ -144,6 +146,14 @@ impl Server {
             }
         }
     }
+}
+
+/// Closes a connection. Bytes that nobody read would turn the close into a reset, and the client could lose the answer.
+fn end(mut reader: BufReader<TcpStream>) -> io::Result<()> {
+    reader.get_ref().shutdown(Shutdown::Write)?;
+    reader.get_ref().set_read_timeout(Some(GLANCE))?;
+    io::copy(&mut reader.by_ref().take(UNREAD_MAX), &mut io::sink())?;
+    Ok(())
 }
 
 fn timed_out(error: &io::Error) -> bool {
