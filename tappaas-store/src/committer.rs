@@ -1,18 +1,17 @@
 use std::sync::Arc;
 
 use redb::WriteTransaction;
-use tappaas_core::{Clock, Error, Ids, Kind, Object, Result, Timestamp};
+use tappaas_core::{Chain, Clock, Error, Ids, Object, Result, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::{
     Limits,
     failure::{Failure, contained},
-    history,
     lock::Lock,
     medium::Medium,
     rows::Draft,
     state::{Home, State},
-    transaction::{Finished, Halt, Transaction, Write},
+    transaction::{Halt, Transaction, Write},
 };
 
 /// How many writes one transaction may have.
@@ -25,15 +24,9 @@ const FORGET_MAX: u64 = 256;
 const REOPEN_SECONDS: i64 = 1;
 
 /// What the committer is asked to do.
-#[expect(clippy::large_enum_variant, reason = "nearly all messages are writes")]
 pub(crate) enum Message {
-    Write(Request),
-    /// Forget changes until so many of each kind are left. The answer says whether there are more to forget.
-    Forget(u64, oneshot::Sender<Result<bool>>),
-    /// Make the file as small as it can be. The answer says whether it could be made smaller.
-    Shrink(oneshot::Sender<Result<bool>>),
-    /// Open the file again if the store has stopped.
-    Revive,
+    Write(Box<Request>),
+    Maintain(Task),
 }
 
 /// A write, who waits for it, and its share of the memory for waiting writes.
@@ -41,6 +34,16 @@ pub(crate) struct Request {
     pub(crate) write: Write,
     pub(crate) reply: oneshot::Sender<Result<Option<Object>>>,
     pub(crate) room: OwnedSemaphorePermit,
+}
+
+/// What is done between two groups of writes.
+pub(crate) enum Task {
+    /// Forget changes until so many of each kind are left. The answer says whether there are more to forget.
+    Forget(u64, oneshot::Sender<Result<bool>>),
+    /// Make the file as small as it can be. The answer says whether it could be made smaller.
+    Shrink(oneshot::Sender<Result<bool>>),
+    /// Open the file again if the store has stopped.
+    Revive,
 }
 
 /// The one that writes.
@@ -52,10 +55,17 @@ pub(crate) struct Committer {
     pub(crate) ids: Arc<dyn Ids>,
     /// The last revision given out.
     pub(crate) revision: u64,
-    /// When the store stopped, or could last not be opened again.
-    pub(crate) stopped: Option<Timestamp>,
-    /// Held until the database is closed.
-    pub(crate) lock: Option<Lock>,
+    /// When and why the store stopped, or could last not be opened again.
+    pub(crate) stopped: Option<(Timestamp, Arc<Failure>)>,
+    /// Keeps other processes away until the database is closed.
+    pub(crate) _lock: Option<Lock>,
+}
+
+/// Why a transaction is not there.
+struct Stop {
+    failure: Failure,
+    /// It failed while it was being committed, and may be there after all.
+    in_doubt: bool,
 }
 
 impl Committer {
@@ -66,10 +76,10 @@ impl Committer {
             let mut next = Some(message);
             while let Some(message) = next.take() {
                 match message {
-                    Message::Write(request) => requests.push(request),
-                    other => {
+                    Message::Write(request) => requests.push(*request),
+                    Message::Maintain(task) => {
                         self.commit(&mut requests);
-                        self.maintain(other);
+                        self.maintain(task);
                     }
                 }
                 if requests.len() < GROUP_MAX {
@@ -79,16 +89,14 @@ impl Committer {
             self.commit(&mut requests);
         }
         self.state.leave(Home::Closed);
-        drop(self.lock.take());
     }
 
-    fn maintain(&mut self, message: Message) {
-        match message {
-            Message::Write(_) => unreachable!("writes are committed in groups"),
+    fn maintain(&mut self, task: Task) {
+        match task {
             // Somebody who no longer waits for an answer needs none.
-            Message::Forget(keep, reply) => drop(reply.send(self.forget(keep))),
-            Message::Shrink(reply) => drop(reply.send(self.shrink())),
-            Message::Revive => drop(self.revive()),
+            Task::Forget(keep, reply) => drop(reply.send(self.forget(keep))),
+            Task::Shrink(reply) => drop(reply.send(self.shrink())),
+            Task::Revive => drop(self.revive()),
         }
     }
 
@@ -103,22 +111,19 @@ impl Committer {
             writes.push(request.write);
             waiting.push((request.reply, request.room));
         }
-        let rows = writes.len() as u64;
         match self.transact(|transaction| transaction.apply_all(writes)) {
-            Ok((answers, finished)) => {
-                self.state.listings().age(rows);
-                self.state.announce(finished.kinds);
+            Ok(answers) => {
                 for ((reply, _), answer) in waiting.into_iter().zip(answers) {
                     drop(reply.send(answer));
                 }
             }
-            Err(failure) => {
-                let doing = match failure {
-                    Failure::Stopped(_) | Failure::Closed => "the write did not happen",
-                    _ => "the write may or may not have happened: read before trying again",
+            Err(stop) => {
+                let doing = match stop.in_doubt {
+                    true => "the write may or may not have happened: read before trying again",
+                    false => "the write did not happen",
                 };
                 for (reply, _) in waiting {
-                    drop(reply.send(Err(failure.clone().into_error(doing))));
+                    drop(reply.send(Err(stop.failure.clone().into_error(doing))));
                 }
             }
         }
@@ -126,50 +131,55 @@ impl Committer {
 
     fn forget(&mut self, keep: u64) -> Result<bool> {
         let forgotten = self.transact(|transaction| transaction.forget(keep, FORGET_MAX));
-        match forgotten {
-            Ok((more, _)) => Ok(more),
-            Err(failure) => Err(failure.into_error("cannot forget old changes")),
-        }
+        forgotten.map_err(|stop| stop.failure.into_error("cannot forget old changes"))
     }
 
     fn shrink(&mut self) -> Result<bool> {
         let doing = "cannot make the file smaller";
         self.revive().map_err(|failure| failure.into_error(doing))?;
-        let result = {
-            let mut home = self.state.home_alone();
-            match &mut *home {
-                Home::Open(database) => contained(|| Ok(database.compact()?)),
-                Home::Stopped(_) | Home::Closed => Err(Failure::Closed),
-            }
+        let result = match &mut *self.state.home_alone() {
+            Home::Open(database) => contained(|| Ok(database.compact()?)),
+            Home::Stopped(failure) => Err(Failure::Stopped(failure.clone())),
+            Home::Closed => Err(Failure::Closed),
         };
         result.map_err(|failure| self.stop(failure).into_error(doing))
     }
 
-    /// Runs one transaction. Stops the store if it fails.
+    /// Runs one transaction, and tells readers and watchers of it. Stops the store if it fails.
     fn transact<T>(
         &mut self,
         work: impl FnOnce(&mut Transaction<'_, '_>) -> Result<T, Failure>,
-    ) -> Result<(T, Finished), Failure> {
-        self.revive()?;
+    ) -> Result<T, Stop> {
+        let mut in_doubt = false;
+        let revived = self.revive();
+        revived.map_err(|failure| Stop { failure, in_doubt })?;
         let done = contained(|| {
             let transaction = self.begin()?;
             let draft = Draft::of(&transaction);
             let mut decisions = Transaction::new(draft, self.revision, &*self.clock, &*self.ids);
             let answer = work(&mut decisions)?;
             let finished = decisions.finish(&self.limits)?;
-            if finished.changed {
-                transaction.commit()?;
-            } else {
+            if finished.rows == 0 {
                 transaction.abort()?;
+            } else {
+                in_doubt = true;
+                transaction.commit()?;
             }
             Ok((answer, finished))
         });
         match done {
             Ok((answer, finished)) => {
                 self.revision = finished.revision;
-                Ok((answer, finished))
+                self.state.listings().age(finished.rows);
+                self.state.announce(finished.kinds);
+                Ok(answer)
             }
-            Err(failure) => Err(self.stop(failure)),
+            // The database is as it should be, only something in it is not.
+            Err(failure @ Failure::Damaged(_)) => Err(Stop { failure, in_doubt }),
+            Err(failure) => {
+                let failure = self.stop(failure);
+                Err(Stop { failure, in_doubt })
+            }
         }
     }
 
@@ -186,42 +196,33 @@ impl Committer {
 
     /// Closes the database after a failure: what it has in memory is not to be trusted.
     fn stop(&mut self, failure: Failure) -> Failure {
-        tracing::error!(file = self.medium.name(), error = %tappaas_core::Chain(&failure), "the store has stopped");
-        self.stopped = Some(self.clock.now());
+        tracing::error!(file = self.medium.name(), error = %Chain(&failure), "the store has stopped");
         self.state.leave(Home::Stopped(Arc::new(failure.clone())));
+        self.stopped = Some((self.clock.now(), Arc::new(failure.clone())));
         failure
     }
 
     /// Opens the database again if the store has stopped and some time has passed.
     fn revive(&mut self) -> Result<(), Failure> {
-        let Some(stopped) = self.stopped else {
+        let Some((stopped, failure)) = &self.stopped else {
             return Ok(());
         };
         let now = self.clock.now();
-        let passed = now.as_second() - stopped.as_second();
-        if (0..REOPEN_SECONDS).contains(&passed) {
-            return match &*self.state.home() {
-                Home::Stopped(failure) => Err(Failure::Stopped(failure.clone())),
-                Home::Open(_) | Home::Closed => Ok(()),
-            };
+        if (0..REOPEN_SECONDS).contains(&(now.as_second() - stopped.as_second())) {
+            return Err(Failure::Stopped(failure.clone()));
         }
-        self.stopped = Some(now);
-        let opened = self.medium.open().and_then(|database| {
-            let revision = history::revision(&crate::rows::Snapshot::of(&database)?)?;
-            Ok((database, revision))
-        });
-        match opened {
+        match self.medium.open() {
             Ok((database, revision)) => {
                 tracing::info!(file = self.medium.name(), "the store is open again");
                 self.revision = revision;
                 self.stopped = None;
-                *self.state.home_alone() = Home::Open(database);
-                self.state.announce(Kind::ALL);
+                self.state.leave(Home::Open(database));
                 Ok(())
             }
             Err(failure) => {
                 let failure = Arc::new(failure);
-                *self.state.home_alone() = Home::Stopped(failure.clone());
+                self.state.leave(Home::Stopped(failure.clone()));
+                self.stopped = Some((now, failure.clone()));
                 Err(Failure::Stopped(failure))
             }
         }

@@ -17,9 +17,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::{
     Config, Limits,
-    committer::{Committer, Message, Request},
+    committer::{Committer, Message, Request, Task},
     failure::Failure,
-    history,
     layout::{decode_object, durable, object_key, objects},
     listing,
     lock::Lock,
@@ -67,7 +66,9 @@ impl Embedded {
         Self::start(medium, config.limits, clock, ids, Some(lock))
     }
 
-    /// Opens a store on any storage. `storage` is asked again after a failure; what it gives then must show what is durable.
+    /// Opens a store on any storage: an empty one, or one that has a whole store. A creation that is cut short leaves neither.
+    ///
+    /// `storage` is asked again after a failure.
     ///
     /// # Errors
     /// As those of [`Embedded::open`].
@@ -88,12 +89,9 @@ impl Embedded {
         ids: Arc<dyn Ids>,
         lock: Option<Lock>,
     ) -> Result<Self> {
-        let opened = medium.open().and_then(|database| {
-            let revision = history::revision(&Snapshot::of(&database)?)?;
-            Ok((database, revision))
-        });
-        let doing = format!("cannot open the store in `{}`", medium.name());
-        let (database, revision) = opened.map_err(|failure| failure.into_error(doing))?;
+        let (database, revision) = medium.open().map_err(|failure| {
+            failure.into_error(format!("cannot open the store in `{}`", medium.name()))
+        })?;
         let state = Arc::new(State::new(database));
         let committer = Committer {
             state: state.clone(),
@@ -103,7 +101,7 @@ impl Embedded {
             ids: ids.clone(),
             revision,
             stopped: None,
-            lock,
+            _lock: lock,
         };
         let (sender, messages) = mpsc::channel(QUEUE_MAX);
         let thread = std::thread::Builder::new().name("store".to_owned());
@@ -128,7 +126,8 @@ impl Embedded {
     pub async fn compact(&self, keep: u64) -> Result<()> {
         loop {
             let (reply, more) = oneshot::channel();
-            self.send(Message::Forget(keep, reply)).await?;
+            self.send(Message::Maintain(Task::Forget(keep, reply)))
+                .await?;
             if !more.await.map_err(|_| closed())?? {
                 return Ok(());
             }
@@ -141,7 +140,7 @@ impl Embedded {
     /// `Unavailable` if the disk fails.
     pub async fn shrink(&self) -> Result<bool> {
         let (reply, done) = oneshot::channel();
-        self.send(Message::Shrink(reply)).await?;
+        self.send(Message::Maintain(Task::Shrink(reply))).await?;
         done.await.map_err(|_| closed())?
     }
 
@@ -164,8 +163,8 @@ impl Embedded {
         let room = self.room.clone().acquire_many_owned(share).await;
         let room = room.map_err(|_| closed())?;
         let (reply, answer) = oneshot::channel();
-        self.send(Message::Write(Request { write, reply, room }))
-            .await?;
+        let request = Request { write, reply, room };
+        self.send(Message::Write(Box::new(request))).await?;
         answer.await.map_err(|_| closed())?
     }
 
@@ -217,7 +216,7 @@ impl Embedded {
             let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some((sender, _)) = &*thread {
                 // If the queue is full, the writes in it open the file again.
-                let _ = sender.try_send(Message::Revive);
+                let _ = sender.try_send(Message::Maintain(Task::Revive));
             }
         }
         result.map_err(|failure| failure.into_error(doing))

@@ -1,4 +1,4 @@
-use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
+use std::{any::Any, io, panic::AssertUnwindSafe, sync::Arc};
 
 use tappaas_core::{Error, ErrorKind};
 
@@ -29,11 +29,12 @@ impl Failure {
         ))
     }
 
-    fn kind(&self) -> ErrorKind {
+    pub(crate) fn kind(&self) -> ErrorKind {
         match self {
             Self::Database(error) => match &**error {
                 redb::Error::Corrupted(_) | redb::Error::LockPoisoned(_) => ErrorKind::Internal,
                 redb::Error::UpgradeRequired(_) => ErrorKind::Unsupported,
+                redb::Error::Io(error) if is_content(error.kind()) => ErrorKind::Internal,
                 _ => ErrorKind::Unavailable,
             },
             Self::Damaged(_) | Self::Panicked(_) => ErrorKind::Internal,
@@ -60,10 +61,18 @@ macro_rules! from_database {
 
 from_database!(CommitError CompactionError DatabaseError StorageError TableError TransactionError);
 
-impl From<std::io::Error> for Failure {
-    fn from(error: std::io::Error) -> Self {
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
         redb::StorageError::from(error).into()
     }
+}
+
+/// Says whether an error is about what was read, not about reading.
+fn is_content(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+    )
 }
 
 /// Runs code of the database, which panics on some damaged files.

@@ -9,9 +9,9 @@ use tappaas_core::{Error, Result};
 
 /// Keeps a second process away from a directory, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Lock(
-    #[expect(dead_code, reason = "the lock is held as long as the file is open")] File,
-);
+pub(crate) struct Lock {
+    _file: File,
+}
 
 impl Lock {
     /// Takes the lock of a directory.
@@ -39,7 +39,7 @@ impl Lock {
         // What the file says is for people. The lock itself is the kernel's, and ends with the process however that ends.
         file.set_len(0).map_err(failed)?;
         writeln!(file, "{}", std::process::id()).map_err(failed)?;
-        Ok(Self(file))
+        Ok(Self { _file: file })
     }
 }
 

@@ -6,25 +6,21 @@ use std::{
     sync::Arc,
 };
 
-use redb::{
-    Builder, Database, ReadOnlyDatabase, ReadableDatabase, StorageBackend, backends::FileBackend,
-};
-use rustix::fs::{Advice, fadvise};
+use redb::{Builder, Database, ReadOnlyDatabase, StorageBackend, backends::FileBackend};
+use tappaas_core::ErrorKind;
 
 use crate::{
     failure::{Failure, contained},
+    history,
     layout::{FORMAT, META, META_FORMAT, decode_number, encode_number},
     rows::{Draft, Snapshot, find_damage},
 };
-
-/// The database's file in a store's directory.
-const FILE: &str = "store.redb";
 
 /// What a database lies on. It can be opened again, after a failure.
 pub(crate) struct Medium {
     name: String,
     cache_bytes: usize,
-    prepare: Box<dyn Fn() -> io::Result<()> + Send>,
+    prepare: Box<dyn Fn() -> Result<(), Failure> + Send>,
     open: Open<Database>,
     peek: Open<Option<ReadOnlyDatabase>>,
 }
@@ -34,10 +30,10 @@ type Open<T> = Box<dyn Fn(&Builder) -> Result<T, Failure> + Send>;
 impl Medium {
     /// A file in a directory.
     pub(crate) fn directory(directory: &Path, cache_bytes: usize) -> Self {
-        let path = directory.join(FILE);
+        let path = directory.join(file_name(FORMAT));
         let name = path.display().to_string();
         let file = path.clone();
-        let storage = move || Ok(FileBackend::new(open_file(&path)?)?);
+        let storage = move || Ok(FileBackend::new(open_file(&path, false)?)?);
         let prepare = move || prepare_file(&file);
         Self::new(name, cache_bytes, prepare, storage)
     }
@@ -59,7 +55,7 @@ impl Medium {
     fn new<B: StorageBackend>(
         name: String,
         cache_bytes: usize,
-        prepare: impl Fn() -> io::Result<()> + Send + 'static,
+        prepare: impl Fn() -> Result<(), Failure> + Send + 'static,
         storage: impl Fn() -> Result<B, Failure> + Send + Sync + 'static,
     ) -> Self {
         let storage = Arc::new(storage);
@@ -86,26 +82,22 @@ impl Medium {
         &self.name
     }
 
-    /// Opens the database, checks all of it, and sees to its format. A newer one is left as it is.
-    pub(crate) fn open(&self) -> Result<Database, Failure> {
+    /// Opens the database, checks all of it, and sees to its format. Says which revision was given out last.
+    pub(crate) fn open(&self) -> Result<(Database, u64), Failure> {
         let mut builder = Builder::new();
         builder.set_cache_size(self.cache_bytes);
-        (self.prepare)()?;
-        let peeked = contained(|| match (self.peek)(&builder)? {
-            Some(database) => format(&database).map(|_| ()),
-            None => Ok(()),
-        });
-        if let Err(newer @ Failure::Newer { .. }) = peeked {
-            return Err(newer);
-        }
-        // Whatever else keeps it from being read as it is, opening it repairs or tells.
         builder.set_check_integrity_on_open(true);
         let opened = contained(|| {
+            (self.prepare)()?;
             let database = (self.open)(&builder)?;
             see_to_format(&database)?;
-            Ok(database)
+            let revision = history::revision(&Snapshot::of(&database)?)?;
+            Ok((database, revision))
         });
-        opened.map_err(|failure| self.find_damage(&builder).unwrap_or(failure))
+        opened.map_err(|failure| match failure.kind() {
+            ErrorKind::Internal => self.find_damage(&builder).unwrap_or(failure),
+            _ => failure,
+        })
     }
 
     /// The database says that something is damaged, not what. The rows may.
@@ -134,59 +126,89 @@ pub(crate) fn create_directory(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn open_file(path: &Path) -> io::Result<File> {
+/// The name of the database's file. It says the format, so that an older program leaves a newer file alone without looking into it.
+fn file_name(format: u64) -> String {
+    format!("store-{format}.redb")
+}
+
+/// Sees to it that the file is there, and none of a newer format.
+fn prepare_file(path: &Path) -> Result<(), Failure> {
+    refuse_newer(path.parent().unwrap_or(path))?;
+    if !path.try_exists()? {
+        return create_file(path);
+    }
+    if path.metadata()?.len() == 0 {
+        return Err(Failure::Damaged(
+            "the file is empty, and no store leaves it so".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+fn refuse_newer(directory: &Path) -> Result<(), Failure> {
+    for entry in directory.read_dir()? {
+        let name = entry?.file_name();
+        let format = name
+            .to_str()
+            .and_then(|name| name.strip_prefix("store-")?.strip_suffix(".redb"));
+        if let Some(found) = format.and_then(|format| format.parse().ok())
+            && found > FORMAT
+        {
+            return Err(Failure::Newer {
+                found,
+                known: FORMAT,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Creates the file under another name first: the database cannot open what is left of its own creation when that is cut short.
+fn create_file(path: &Path) -> Result<(), Failure> {
+    let unfinished = path.with_extension("unfinished");
+    let file = open_file(&unfinished, true)?;
+    file.set_len(0)?;
+    let database = Builder::new().create_with_backend(FileBackend::new(file)?)?;
+    see_to_format(&database)?;
+    database.close()?;
+    std::fs::rename(&unfinished, path)?;
+    if let Some(directory) = path.parent() {
+        File::open(directory)?.sync_all()?;
+    }
+    Ok(())
+}
+
+fn open_file(path: &Path, create: bool) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options
         .read(true)
         .write(true)
-        .create(true)
+        .create(create)
         .truncate(false)
         .mode(0o600);
     options.open(path)
 }
 
-/// Makes sure that the file is there after a power cut, and that the kernel reads it from the disk. A page whose write failed once may be in
-/// its memory as if it had been written, and then everything that is built on it would be lost with the next power cut.
-fn prepare_file(path: &Path) -> io::Result<()> {
-    let file = open_file(path)?;
-    file.sync_all()?;
-    if let Some(directory) = path.parent() {
-        File::open(directory)?.sync_all()?;
-    }
-    fadvise(&file, 0, None, Advice::DontNeed)?;
-    fadvise(&file, 0, None, Advice::WillNeed)?;
-    Ok(())
-}
-
-/// The format of what is there; `None` if nothing is.
-fn format(database: &impl ReadableDatabase) -> Result<Option<u64>, Failure> {
-    let snapshot = Snapshot::of(database)?;
-    let Some(bytes) = snapshot.get(META, META_FORMAT)? else {
-        return match snapshot.tables()?.is_empty() {
-            true => Ok(None),
-            false => Err(Failure::Damaged(
-                "it says nothing about its format".to_owned(),
-            )),
-        };
-    };
-    let found = decode_number(META, META_FORMAT, &bytes)?;
-    if found > FORMAT {
-        return Err(Failure::Newer {
-            found,
-            known: FORMAT,
-        });
-    }
-    Ok(Some(found))
-}
-
+/// Writes the format into a new database, and looks at the one in another.
 fn see_to_format(database: &Database) -> Result<(), Failure> {
-    match format(database)? {
-        // There is no older format yet. One that comes is brought up to date here, in one transaction.
-        Some(FORMAT) => Ok(()),
-        Some(found) => Err(Failure::Damaged(format!(
-            "there never was a format {found}"
-        ))),
+    let snapshot = Snapshot::of(database)?;
+    match snapshot.get(META, META_FORMAT)? {
+        Some(format) => match decode_number(META, META_FORMAT, &format)? {
+            FORMAT => Ok(()),
+            found if found > FORMAT => Err(Failure::Newer {
+                found,
+                known: FORMAT,
+            }),
+            // There is no older format. The file of one that comes is copied to one of the newer name, and stays.
+            found => Err(Failure::Damaged(format!(
+                "there never was a format {found}"
+            ))),
+        },
+        None if !snapshot.tables()?.is_empty() => Err(Failure::Damaged(
+            "it says nothing about its format".to_owned(),
+        )),
         None => {
+            drop(snapshot);
             let mut transaction = database.begin_write()?;
             transaction.set_quick_repair(true);
             let mut draft = Draft::of(&transaction);

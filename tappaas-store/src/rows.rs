@@ -1,4 +1,4 @@
-use std::{collections::HashMap, ops::Bound};
+use std::{collections::BTreeMap, ops::Bound};
 
 use redb::{
     ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table,
@@ -68,21 +68,21 @@ impl Snapshot {
 /// The rows of all tables with the changes of a transaction that is not committed.
 pub(crate) struct Draft<'txn> {
     transaction: &'txn WriteTransaction,
-    tables: HashMap<String, Table<'txn, Bytes, Bytes>>,
-    changed: bool,
+    tables: BTreeMap<String, Table<'txn, Bytes, Bytes>>,
+    changed: u64,
 }
 
 impl<'txn> Draft<'txn> {
     pub(crate) fn of(transaction: &'txn WriteTransaction) -> Self {
         Self {
             transaction,
-            tables: HashMap::new(),
-            changed: false,
+            tables: BTreeMap::new(),
+            changed: 0,
         }
     }
 
-    /// Says whether there is anything to commit.
-    pub(crate) fn changed(&self) -> bool {
+    /// How many rows were changed.
+    pub(crate) fn changed(&self) -> u64 {
         self.changed
     }
 
@@ -94,7 +94,7 @@ impl<'txn> Draft<'txn> {
     }
 
     pub(crate) fn put(&mut self, table: &str, key: &[u8], value: &[u8]) -> Result<(), Failure> {
-        self.changed = true;
+        self.changed += 1;
         let sealed = seal(table, key, value);
         self.table(table)?.insert(key, &*sealed)?;
         Ok(())
@@ -102,7 +102,7 @@ impl<'txn> Draft<'txn> {
 
     pub(crate) fn remove(&mut self, table: &str, key: &[u8]) -> Result<(), Failure> {
         let removed = self.table(table)?.remove(key)?.is_some();
-        self.changed |= removed;
+        self.changed += u64::from(removed);
         Ok(())
     }
 
@@ -119,7 +119,7 @@ impl<'txn> Draft<'txn> {
             sealed.value().len().saturating_sub(SEAL),
         );
         drop((key, sealed));
-        self.changed = true;
+        self.changed += 1;
         Ok(Some(removed))
     }
 

@@ -71,7 +71,7 @@ impl State {
         home
     }
 
-    /// Closes the database, and says what is there instead.
+    /// Closes the database if there is one, puts something else in its place, and wakes all watchers.
     pub(crate) fn leave(&self, instead: Home) {
         let home = std::mem::replace(&mut *self.home_alone(), instead);
         let closed = contained(|| match home {

@@ -129,7 +129,7 @@ impl<'a, 'txn> Transaction<'a, 'txn> {
         Ok(Finished {
             revision: self.revision,
             kinds: self.changes.into_keys().collect(),
-            changed: self.draft.changed(),
+            rows: self.draft.changed(),
         })
     }
 
@@ -186,6 +186,6 @@ pub(crate) struct Finished {
     pub(crate) revision: u64,
     /// The kinds that have new changes.
     pub(crate) kinds: Vec<Kind>,
-    /// Says whether there is anything to commit.
-    pub(crate) changed: bool,
+    /// How many rows were changed.
+    pub(crate) rows: u64,
 }

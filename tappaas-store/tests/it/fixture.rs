@@ -1,6 +1,7 @@
 use std::{path::Path, sync::Arc};
 
-use tappaas_core::{Ids, Result, memory};
+use serde_json::{Value, json};
+use tappaas_core::{Ids, Kind, Metadata, Name, Object, Result, Scope, memory, object::API_VERSION};
 use tappaas_store::{Config, Embedded, Limits};
 use tempfile::TempDir;
 
@@ -24,4 +25,16 @@ pub(crate) fn fresh() -> Embedded {
 
 pub(crate) fn directory() -> TempDir {
     tempfile::tempdir().unwrap()
+}
+
+pub(crate) fn application(name: &str, spec: Value) -> Object {
+    let [tenant, project, environment] = ["one", "p", "e"].map(|name| Name::new(name).unwrap());
+    let scope = Scope::environment(tenant, project, environment);
+    Object {
+        api_version: API_VERSION.into(),
+        kind: Kind::Application,
+        metadata: Metadata::new(&scope, name),
+        spec,
+        status: json!(null),
+    }
 }

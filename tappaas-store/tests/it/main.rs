@@ -1,6 +1,11 @@
 //! The integration tests of `tappaas-store`.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![cfg(test)]
 
+mod compaction;
 mod conformance;
+mod damage;
+mod directory;
+mod failing;
 mod fixture;
 mod reopening;
+mod watching;
