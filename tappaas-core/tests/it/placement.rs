@@ -75,7 +75,7 @@ fn checked(world: &World) -> Result<Plan, TestCaseError> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 2000,
+        cases: 4 * ProptestConfig::default().cases, // so that PROPTEST_CASES counts
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
