@@ -20,6 +20,16 @@ fn allowed(seed: u64) -> Faults {
     Faults::seeded(seed, odds)
 }
 
+/// Writes under a precondition cannot be made twice, and changes come once each: there only lateness is allowed.
+fn late(seed: u64) -> Faults {
+    let odds = Odds {
+        delay: 300,
+        delay_max: Duration::from_millis(2),
+        ..Odds::default()
+    };
+    Faults::seeded(seed, odds)
+}
+
 mod builder {
     use super::*;
 
@@ -32,6 +42,20 @@ mod builder {
         #[tokio::test(start_paused = true)]
         fresh()
     );
+}
+
+mod durable {
+    use std::sync::Arc;
+
+    use tappaas_core::memory;
+    use tappaas_testkit::faulty::Faulty;
+
+    use super::*;
+
+    tappaas_testkit::durable_conformance!(Arc::new(Faulty::new(
+        Arc::new(memory::Durable::new()),
+        &Arc::new(late(8))
+    )));
 }
 
 mod ingress {
@@ -84,6 +108,23 @@ mod secrets {
         #[tokio::test(start_paused = true)]
         fresh()
     );
+}
+
+mod store {
+    use std::sync::Arc;
+
+    use tappaas_core::{Store, memory};
+    use tappaas_testkit::faulty::Faulty;
+
+    use super::*;
+
+    fn fresh() -> Arc<dyn Store> {
+        let clock = Arc::new(memory::Clock::new());
+        let store = memory::Store::new(clock, Arc::new(memory::Ids::new()));
+        Arc::new(Faulty::new(Arc::new(store), &Arc::new(late(9))))
+    }
+
+    tappaas_testkit::store_conformance!(fresh());
 }
 
 mod switch {

@@ -1,4 +1,7 @@
 //! The contract of [`Registry`], case by case.
+//!
+//! That what was pushed is durable, and that damage is found by `pull`, is for each registry's own tests: no fixture can pull a plug or
+//! turn a bit.
 
 mod blobs;
 mod manifests;
