@@ -73,6 +73,11 @@ pub enum Error {
     /// Another process owns the directory.
     #[error("registry in {0} is in use by another process; stop that one first")]
     Locked(PathBuf),
+    /// An earlier failure took part of the content.
+    #[error(
+        "part of the content was lost when an earlier write failed; send it again from the start"
+    )]
+    Lost,
     /// A manifest names something its repository does not have.
     #[error("manifest names {digest}, which is not in repository `{repository}`; push that first")]
     ManifestBlobUnknown {
@@ -150,7 +155,7 @@ impl From<Error> for tappaas_core::Error {
             Error::Format { .. } | Error::RepositoryForeign(_) => ErrorKind::Unsupported,
             Error::Full { .. } | Error::TooLarge { .. } => ErrorKind::Exhausted,
             Error::InUse { .. } | Error::Locked(_) => ErrorKind::Conflict,
-            Error::Stopped => ErrorKind::Unavailable,
+            Error::Lost | Error::Stopped => ErrorKind::Unavailable,
         };
         let wrapped = Self::new(kind, error.to_string());
         match error {

@@ -110,7 +110,7 @@ impl Writer {
         }
         match mem::replace(&mut self.flow, Flow::Broken) {
             Flow::Idle(sink) => Ok(sink),
-            Flow::Busy(_) | Flow::Broken => Err(Error::Stopped),
+            Flow::Busy(_) | Flow::Broken => Err(Error::Lost),
         }
     }
 }

@@ -74,6 +74,7 @@ impl From<Error> for Failure {
             Error::RepositoryInvalid(_) | Error::RepositoryForeign(_) => {
                 (StatusCode::BAD_REQUEST, "NAME_INVALID")
             }
+            Error::Lost => (StatusCode::BAD_REQUEST, "BLOB_UPLOAD_INVALID"),
             Error::InUse { .. } => (StatusCode::CONFLICT, "DENIED"),
             Error::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID"),
             Error::Full { .. } => (StatusCode::INSUFFICIENT_STORAGE, "DENIED"),

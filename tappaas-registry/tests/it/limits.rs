@@ -185,6 +185,14 @@ async fn fill(path: &Path) {
             .commit(&name, writer, Some(&Digest::of(&content)))
             .await
     };
+    let mut writer = store.writer();
+    let mut failures = Vec::new();
+    for _ in 0..64 {
+        failures.extend(writer.write(noise(9, 1 << 20)).await.err());
+    }
+    assert!(matches!(failures[0], Error::Full { .. }), "{failures:?}");
+    assert!(matches!(failures[1], Error::Lost), "{failures:?}");
+    drop(writer);
     let first = push(1, 2 << 20).await.unwrap();
     let refused: tappaas_core::Error = push(2, 16 << 20).await.unwrap_err().into();
     assert_eq!(refused.kind(), tappaas_core::ErrorKind::Exhausted);
