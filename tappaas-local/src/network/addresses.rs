@@ -64,6 +64,9 @@ impl Range {
     }
 }
 
+/// What the names of all bridges of instances start with.
+pub(super) const BRIDGE_PREFIX: &str = "tpb";
+
 /// The claims, in a folder: one folder for each subnet in use, in it one file for each address in use and `owner` with the name of
 /// the application.
 #[derive(Debug)]
@@ -87,7 +90,7 @@ impl Subnet {
 
     /// The name of the application's bridge. Interface names have at most 15 characters.
     pub(super) fn bridge(&self) -> String {
-        format!("tpb{:08x}", self.base.to_bits())
+        format!("{BRIDGE_PREFIX}{:08x}", self.base.to_bits())
     }
 }
 

@@ -93,7 +93,10 @@ impl Table {
             .number_be(4, kind)
             .number_be(5, length)
             .number_be(10, identity);
-        self.messages.push(message);
+        self.messages.push(match holds {
+            Holds::Interfaces => message.attribute(13, &NAMES_IN_HOST_ORDER),
+            Holds::InterfacePairs | Holds::Doors => message,
+        });
         for part in elements.chunks(PER_MESSAGE) {
             self.messages
                 .push(elements_message(NEW_ELEMENTS, &self.name, name, part));
@@ -183,6 +186,14 @@ impl Rule {
     /// The packet leaves by none of the interfaces in `set`.
     pub(super) fn leaves_outside(self, set: &str) -> Self {
         self.meta(META_OIFNAME, REGISTER).lookup(set, true)
+    }
+
+    /// The names of the interfaces that it comes in and leaves by both do not start so.
+    pub(super) fn between_interfaces_other_than(self, start: &str) -> Self {
+        self.meta(META_IIFNAME, REGISTER)
+            .differs(REGISTER, start.as_bytes())
+            .meta(META_OIFNAME, REGISTER)
+            .differs(REGISTER, start.as_bytes())
     }
 
     /// The interfaces that it comes in and leaves by are a pair in `set`.
@@ -323,6 +334,9 @@ impl Rule {
         self
     }
 }
+
+/// A note for `nft list`, which prints nothing but empty names without it: the order of an element's bytes is the machine's.
+const NAMES_IN_HOST_ORDER: [u8; 6] = [0, 4, 1, 0, 0, 0];
 
 /// An interface's name, padded as the packet filter compares it.
 pub(super) fn interface_key(name: &str) -> [u8; 16] {

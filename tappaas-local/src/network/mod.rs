@@ -95,7 +95,8 @@ struct State {
 }
 
 impl Networks {
-    /// Opens the networks whose claims are kept in `folder`, and sets up again whatever a reboot has taken away.
+    /// Opens the networks whose claims are kept in `folder`, and sets up again whatever a reboot has taken away. At most one value
+    /// at a time may be open on a folder; clones share it.
     ///
     /// # Errors
     /// `Invalid` if the range is unfit or in use by another interface of this machine.
@@ -268,6 +269,8 @@ impl State {
     /// Makes sure that an application has a subnet, rules and a bridge, in this order: no bridge is ever without rules.
     fn join(&mut self, application: &str) -> Result<Subnet> {
         if let Some((subnet, _)) = self.subnets.get(application).cloned() {
+            // Another installation may have stopped it on its way out.
+            set_forwarding(true).map_err(|error| kernel("start forwarding", error))?;
             self.enforce()?;
             self.bridge(&subnet)?;
             return Ok(subnet);
@@ -340,7 +343,12 @@ impl State {
         let was_off = self.folder.join("forwarding-was-off");
         if self.subnets.is_empty() {
             if was_off.exists() {
-                set_forwarding(false)
+                let stopped = if others_forward() {
+                    Ok(())
+                } else {
+                    set_forwarding(false)
+                };
+                stopped
                     .and_then(|()| fs::remove_file(&was_off))
                     .map_err(|error| kernel("stop forwarding", error))?;
             }
@@ -384,6 +392,17 @@ fn set_forwarding(on: bool) -> io::Result<()> {
     } else {
         fs::write(FORWARDING, if on { "1" } else { "0" })
     }
+}
+
+/// Somebody else has a bridge here, and may have come to rely on it.
+fn others_forward() -> bool {
+    let links = fs::read_dir("/sys/class/net")
+        .into_iter()
+        .flatten()
+        .flatten();
+    links
+        .into_iter()
+        .any(|link| link.path().join("bridge").exists())
 }
 
 async fn blocking<T: Send + 'static>(

@@ -1,7 +1,7 @@
 use std::{io, net::Ipv4Addr};
 
 use super::{
-    addresses::{Range, Subnet},
+    addresses::{BRIDGE_PREFIX, Range, Subnet},
     filter::{self, Holds, Hook, Rule, Table, interface_key},
 };
 
@@ -25,7 +25,8 @@ pub(super) struct Rules {
 impl Rules {
     /// Puts the rules for these subnets and the ports open in each in force, in the place of earlier ones.
     ///
-    /// With `guard` the machine forwards nothing but what concerns instances: it was no router before it ran any.
+    /// With `guard` the machine forwards nothing but what concerns instances, be they of other installations: it was no router
+    /// before it ran any.
     pub(super) fn install(&self, subnets: &[(&Subnet, &[u16])], guard: bool) -> io::Result<()> {
         let mut table = Table::new(&self.table);
         let [bridges, within, doors] = [0, 1, 2].map(|set| {
@@ -63,13 +64,15 @@ impl Rules {
         let mut rule = |rule| table.rule("forward", rule);
         rule(Rule::new().between_pair_in(WITHIN).accept());
         rule(Rule::new().established().accept());
-        rule(Rule::new().leaves_by(BRIDGES).reject());
-        let passing = Rule::new().came_in_outside(BRIDGES);
-        rule(if guard {
-            passing.drop()
-        } else {
-            passing.accept()
-        });
+        rule(Rule::new().leaves_by_one_of(BRIDGES).reject());
+        if guard {
+            rule(
+                Rule::new()
+                    .between_interfaces_other_than(BRIDGE_PREFIX)
+                    .drop(),
+            );
+        }
+        rule(Rule::new().came_by_other_than(BRIDGES).accept());
         for (base, prefix) in &self.denied {
             rule(Rule::new().sent_to(*base, *prefix).reject());
         }
@@ -81,7 +84,7 @@ impl Rules {
         table.chain("source", Hook::SourceNat);
         let leaving = Rule::new()
             .sent_from(self.range.base, self.range.prefix)
-            .leaves_outside(BRIDGES);
+            .leaves_by_other_than(BRIDGES);
         table.rule("source", leaving.masquerade());
     }
 }
@@ -90,9 +93,9 @@ impl Rules {
 fn input(table: &mut Table) {
     table.chain("input", Hook::Input);
     let mut rule = |rule| table.rule("input", rule);
-    rule(Rule::new().came_in_outside(BRIDGES).accept());
+    rule(Rule::new().came_by_other_than(BRIDGES).accept());
     rule(Rule::new().established().accept());
-    rule(Rule::new().tcp_to_door_in(DOORS).accept());
+    rule(Rule::new().connects_to_one_of(DOORS).accept());
     rule(Rule::new().reject());
 }
 

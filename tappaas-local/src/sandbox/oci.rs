@@ -129,7 +129,7 @@ fn mounts(spec: &Spec, limits_shown: bool) -> Result<Vec<Mount>> {
             "/dev",
             "tmpfs",
             "tmpfs",
-            ["nosuid", "noexec", "mode=755", "size=64k"],
+            ["nosuid", "noexec", "mode=555", "size=64k"],
         )?,
         mount(
             "/dev/pts",

@@ -1,0 +1,404 @@
+use std::{fs, net::Ipv4Addr, time::Duration};
+
+use rustix::process::Signal;
+use tappaas_core::model::EnvValue;
+use tappaas_local::{Attachment, Instance, Network, NetworkSettings, Networks, Range, Spec};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+
+use super::outside::{self, Outside};
+use crate::instance::{
+    bench::{Bench, needs_root, output, signal_shim, until, wait_for, wait_for_output},
+    inside,
+};
+
+struct Net {
+    bench: Option<Bench>,
+    networks: Networks,
+    settings: NetworkSettings,
+    forwarding: String,
+    tables: Vec<String>,
+}
+
+impl Net {
+    async fn new() -> Self {
+        let bench = Bench::new().await;
+        // Others may test on this machine too, in ranges of their own.
+        let place = u8::try_from(std::process::id() % 64).unwrap();
+        let settings = NetworkSettings {
+            range: Range {
+                base: Ipv4Addr::new(10, 64 + place, 0, 0),
+                prefix: 16,
+                subnet_prefix: 28,
+            },
+            ..NetworkSettings::default()
+        };
+        let forwarding = fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap();
+        let tables = tables();
+        let networks = Networks::open(&bench.dir("network"), &settings)
+            .await
+            .unwrap();
+        Self {
+            bench: Some(bench),
+            networks,
+            settings,
+            forwarding,
+            tables,
+        }
+    }
+
+    async fn attach(&self, application: &str, id: &str, spec: &mut Spec) -> Attachment {
+        let attachment = self.networks.attach(application, id).await.unwrap();
+        spec.network = Network::Bridge(attachment.clone());
+        attachment
+    }
+
+    /// A server of the application, on port 8080.
+    async fn server(&self, application: &str, id: &str) -> (Instance, Attachment) {
+        let mut spec = self.bench().spec(id, "");
+        inside::run(&mut spec, "a_server");
+        let attachment = self.attach(application, id, &mut spec).await;
+        let instance = self.bench().start(&spec).await;
+        wait_for_output(instance.dir(), "serving").await;
+        (instance, attachment)
+    }
+
+    /// What an instance of the application hears when it connects to each of these addresses.
+    async fn hears(&self, application: &str, targets: &[String]) -> String {
+        let mut spec = self.bench().spec("client", "");
+        inside::run(&mut spec, "a_client");
+        self.attach(application, "client", &mut spec).await;
+        spec.environment
+            .insert("TARGETS".to_owned(), EnvValue::new(targets.join(" ")));
+        let instance = self.bench().start(&spec).await;
+        let mut status = instance.subscribe().await.unwrap();
+        wait_for(&mut status, |status| {
+            status.phase == tappaas_local::Phase::Ended
+        })
+        .await;
+        let heard = output(instance.dir());
+        assert!(heard.contains("tried all"), "{heard}");
+        instance.remove().await.unwrap();
+        self.networks.detach(application, "client").await.unwrap();
+        let tries = heard
+            .lines()
+            .filter(|line| targets.iter().any(|target| line.starts_with(target)));
+        tries.map(|line| format!("{line}\n")).collect()
+    }
+
+    /// Nothing of the networks is left, on the machine or in the account of them.
+    async fn check_census(mut self) {
+        let ours = |name: &str| {
+            name.starts_with(&format!(
+                "tpb{:04x}",
+                self.settings.range.base.to_bits() >> 16
+            )) || name.starts_with(&format!(
+                "tpv{:04x}",
+                self.settings.range.base.to_bits() >> 16
+            ))
+        };
+        let links = || {
+            fs::read_dir("/sys/class/net")
+                .unwrap()
+                .flatten()
+                .map(|link| link.file_name().into_string().unwrap())
+                .filter(|name| ours(name))
+                .collect::<Vec<_>>()
+        };
+        until("no interface is left", || async { links().is_empty() })
+            .await
+            .unwrap_or_else(|_| panic!("{:?}", links()));
+        let new: Vec<_> = tables()
+            .into_iter()
+            .filter(|table| !self.tables.contains(table))
+            .collect();
+        assert!(new.is_empty(), "{new:?}");
+        if bridges() == 0 {
+            let forwarding = fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap();
+            assert_eq!(forwarding, self.forwarding);
+        }
+        assert_eq!(
+            fs::read_dir(self.bench().dir("network/subnets"))
+                .unwrap()
+                .count(),
+            0
+        );
+        self.bench.take().unwrap().check_census().await;
+    }
+
+    fn bench(&self) -> &Bench {
+        self.bench.as_ref().unwrap()
+    }
+}
+
+/// A test that fails leaves no networks behind either.
+impl Drop for Net {
+    fn drop(&mut self) {
+        drop(self.bench.take());
+        if !std::thread::panicking() {
+            return;
+        }
+        let networks = self.networks.clone();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                networks.retain(|_| false).await.ok();
+                for application in ["shop", "bank"] {
+                    networks.open_doors(application, &[]).await.ok();
+                }
+            });
+        })
+        .join()
+        .ok();
+    }
+}
+
+/// How many bridges there are on this machine, of whomever.
+fn bridges() -> usize {
+    let links = fs::read_dir("/sys/class/net").unwrap().flatten();
+    links
+        .filter(|link| link.path().join("bridge").exists())
+        .count()
+}
+
+fn at(address: Ipv4Addr, port: u16) -> String {
+    format!("{address}:{port}")
+}
+
+async fn said(address: Ipv4Addr, port: u16) -> Option<String> {
+    let mut stream = timeout(Duration::from_secs(2), TcpStream::connect((address, port)))
+        .await
+        .ok()?
+        .ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.ok()?;
+    Some(text)
+}
+
+/// A service of the machine itself, on all its addresses.
+async fn service() -> u16 {
+    let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(b"the machine").await.ok();
+        }
+    });
+    port
+}
+
+/// The packet filter's tables whose names tell that they are of instances.
+fn tables() -> Vec<String> {
+    use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
+    let socket = rustix::net::socket_with(
+        AddressFamily::NETLINK,
+        SocketType::RAW,
+        SocketFlags::CLOEXEC,
+        Some(netlink::NETFILTER),
+    )
+    .unwrap();
+    // A request for all tables: length 20, NFT_MSG_GETTABLE, NLM_F_REQUEST | NLM_F_DUMP.
+    let mut message = vec![20, 0, 0, 0, 1, 10];
+    message.extend(0x301u16.to_ne_bytes());
+    message.extend([0; 12]);
+    rustix::net::sendto(
+        &socket,
+        &message,
+        SendFlags::empty(),
+        &netlink::SocketAddrNetlink::new(0, 0),
+    )
+    .unwrap();
+    let mut answers = Vec::new();
+    loop {
+        let mut buffer = vec![0; 64 << 10];
+        let (count, _) =
+            rustix::net::recv(&socket, buffer.as_mut_slice(), RecvFlags::empty()).unwrap();
+        const DONE: u16 = 3;
+        let done = u16::from_ne_bytes([buffer[4], buffer[5]]) == DONE;
+        answers.extend(&buffer[..count]);
+        if done {
+            break;
+        }
+    }
+    let text = String::from_utf8_lossy(&answers).into_owned();
+    text.split('\0')
+        .filter(|word| word.starts_with("tappaas-"))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[tokio::test]
+async fn an_instance_is_reached_by_the_machine_and_its_own_application_alone() {
+    if needs_root("networks of applications") {
+        return;
+    }
+    let net = Net::new().await;
+    let (shop, at_shop) = net.server("shop", "shop-web").await;
+    let (bank, at_bank) = net.server("bank", "bank-web").await;
+    assert_ne!(at_shop.bridge, at_bank.bridge);
+    assert_eq!(said(at_shop.address, 8080).await.as_deref(), Some("hello"));
+    assert_eq!(
+        shop.endpoint(8080),
+        tappaas_core::backend::Endpoint::Address((at_shop.address, 8080).into())
+    );
+    let heard = net
+        .hears(
+            "shop",
+            &[at(at_shop.address, 8080), at(at_bank.address, 8080)],
+        )
+        .await;
+    let own = format!("{} said \"hello\"\n", at(at_shop.address, 8080));
+    assert!(
+        heard.starts_with(&own) && heard.matches("said").count() == 1,
+        "{heard}"
+    );
+    for (instance, application, id) in [(shop, "shop", "shop-web"), (bank, "bank", "bank-web")] {
+        instance.remove().await.unwrap();
+        net.networks.detach(application, id).await.unwrap();
+    }
+    net.check_census().await;
+}
+
+#[tokio::test]
+async fn of_the_machine_itself_only_doors_opened_on_purpose_are_reached() {
+    if needs_root("networks of applications") {
+        return;
+    }
+    let net = Net::new().await;
+    let (open, closed) = (service().await, service().await);
+    let own = net.networks.open_doors("shop", &[open]).await.unwrap();
+    let foreign = net.networks.open_doors("bank", &[closed]).await.unwrap();
+    let targets = [
+        at(own, open),
+        at(own, closed),
+        at(foreign, open),
+        at(foreign, closed),
+        at(Ipv4Addr::new(192, 0, 2, 2), open),
+    ];
+    let heard = net.hears("shop", &targets).await;
+    assert!(
+        heard.starts_with(&format!("{} said \"the machine\"\n", at(own, open))),
+        "{heard}"
+    );
+    assert_eq!(heard.matches("said").count(), 1, "{heard}");
+    net.networks.open_doors("shop", &[]).await.unwrap();
+    let heard = net.hears("shop", &[at(own, open)]).await;
+    assert_eq!(heard.matches("said").count(), 0, "{heard}");
+    net.networks.open_doors("bank", &[]).await.unwrap();
+    net.check_census().await;
+}
+
+#[tokio::test]
+async fn the_outside_is_reached_in_the_name_of_the_machine_and_metadata_is_not() {
+    if needs_root("networks of applications") {
+        return;
+    }
+    let net = Net::new().await;
+    let outside = Outside::new().await;
+    assert_eq!(
+        said(outside::METADATA, 8080).await.as_deref(),
+        Some("you are 198.51.100.1")
+    );
+    let heard = net
+        .hears(
+            "shop",
+            &[at(outside::HOST, 8080), at(outside::METADATA, 8080)],
+        )
+        .await;
+    let expected = format!(
+        "{} said \"you are {}\"\n",
+        at(outside::HOST, 8080),
+        outside::MACHINE
+    );
+    assert!(
+        heard.starts_with(&expected) && heard.matches("said").count() == 1,
+        "{heard}"
+    );
+    outside.end().await;
+    net.check_census().await;
+}
+
+#[tokio::test]
+async fn an_address_stays_with_its_instance_when_the_server_starts_again() {
+    if needs_root("networks of applications") {
+        return;
+    }
+    let mut net = Net::new().await;
+    let (instance, attachment) = net.server("shop", "shop-web").await;
+    net.networks.open_doors("shop", &[7_000]).await.unwrap();
+    net.networks = Networks::open(&net.bench().dir("network"), &net.settings)
+        .await
+        .unwrap();
+    assert_eq!(
+        net.networks.attach("shop", "shop-web").await.unwrap(),
+        attachment
+    );
+    assert_eq!(
+        said(attachment.address, 8080).await.as_deref(),
+        Some("hello")
+    );
+    let other = net.networks.attach("shop", "shop-web-2").await.unwrap();
+    assert_ne!(other.address, attachment.address);
+    instance.remove().await.unwrap();
+    net.networks.open_doors("shop", &[]).await.unwrap();
+    net.networks.retain(|_| false).await.unwrap();
+    net.check_census().await;
+}
+
+#[tokio::test]
+async fn a_range_that_the_machine_uses_otherwise_is_refused() {
+    if needs_root("networks of applications") {
+        return;
+    }
+    let bench = Bench::new().await;
+    let outside = Outside::new().await;
+    let range = |base| Range {
+        base,
+        prefix: 16,
+        subnet_prefix: 28,
+    };
+    let settings = |base| NetworkSettings {
+        range: range(base),
+        ..NetworkSettings::default()
+    };
+    let public = Networks::open(
+        &bench.dir("public"),
+        &settings(Ipv4Addr::new(198, 51, 0, 0)),
+    )
+    .await
+    .unwrap_err();
+    assert!(public.to_string().contains("not a private one"), "{public}");
+    outside.end().await;
+    bench.check_census().await;
+}
+
+#[tokio::test]
+async fn a_dead_shim_leaves_no_interface_once_it_is_reaped() {
+    if needs_root("networks of applications") {
+        return;
+    }
+    let net = Net::new().await;
+    let (instance, attachment) = net.server("shop", "shop-web").await;
+    let mut status = instance.subscribe().await.unwrap();
+    signal_shim(instance.dir(), Signal::KILL);
+    wait_for(&mut status, |status| {
+        status.phase == tappaas_local::Phase::Lost
+    })
+    .await;
+    // Nobody supervises it, but it serves.
+    assert_eq!(
+        said(attachment.address, 8080).await.as_deref(),
+        Some("hello")
+    );
+    tappaas_local::reap(instance.dir()).await.unwrap();
+    assert_eq!(said(attachment.address, 8080).await, None);
+    net.networks.detach("shop", "shop-web").await.unwrap();
+    net.check_census().await;
+}

@@ -1,0 +1,3 @@
+mod bridged;
+mod outside;
+mod private;
