@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use oci_distribution::errors::OciDistributionError;
 use sha2::{Digest as _, Sha256};
 use tappaas_core::{
-    Digest, Error, Result,
+    Digest, Error, ErrorKind, Result,
     backend::{Content, Reference, Registry as Backend, Repository, Tag},
 };
 
@@ -34,7 +34,7 @@ const PAGES_MAX: usize = 1000;
 ///
 /// Which one is in a repository's name, `ghcr.io/team/app`; names without a host belong to [`Config::registry`]. A push that
 /// breaks off may leave an unfinished upload that the registry drops in its own time. Deleting needs a registry that
-/// allows it: others answer with [`tappaas_core::ErrorKind::Unsupported`] or `Denied`.
+/// allows it: others answer with [`ErrorKind::Unsupported`] or `Denied`.
 #[derive(Debug)]
 pub struct Registry {
     remote: Remote,
@@ -292,16 +292,21 @@ impl Backend for Registry {
     async fn delete(&self, repository: &Repository, reference: &Reference) -> Result<()> {
         let place = self.remote.place(repository)?;
         let path = format!("manifests/{reference}");
-        self.remote
-            .send(
-                &place,
-                Method::DELETE,
-                &path,
-                HeaderMap::new(),
-                Bytes::new(),
-            )
-            .await?;
-        Ok(())
+        let (nothing, no_headers) = (Bytes::new(), HeaderMap::new());
+        let deleted = self
+            .remote
+            .send(&place, Method::DELETE, &path, no_headers, nothing)
+            .await;
+        match deleted {
+            Ok(_) => Ok(()),
+            // The specification lets a registry that does not delete tags say so in this way.
+            Err(error) if error.kind() == ErrorKind::Invalid => Err(Error::unsupported(format!(
+                "registry `{}` does not delete this",
+                place.host
+            ))
+            .with_source(error)),
+            Err(error) => Err(error),
+        }
     }
 }
 

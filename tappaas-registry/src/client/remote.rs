@@ -7,7 +7,8 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode};
 use oci_distribution::{
-    Client, Reference as OciReference, RegistryOperation, secrets::RegistryAuth,
+    Client, Reference as OciReference, RegistryOperation, errors::OciEnvelope,
+    secrets::RegistryAuth,
 };
 use reqwest::Response;
 use tappaas_core::{Error, Result, backend::Repository};
@@ -120,17 +121,10 @@ impl Remote {
             StatusCode::NOT_FOUND => Ok(None),
             status => {
                 let refusal = whole(response).await.unwrap_or_default();
-                let refusal: String = String::from_utf8_lossy(&refusal)
-                    .chars()
-                    .take(REFUSAL_CHARS_MAX)
-                    .collect();
-                let message = format!(
-                    "registry `{host}` answers {status} to {method} {name}/{path}: {refusal}"
-                );
-                Err(Error::new(
-                    kind_of_status(status),
-                    message.trim_end_matches(": ").escape_default().to_string(),
-                ))
+                let reason = reason(&refusal);
+                let message =
+                    format!("registry `{host}` answers {status} to {method} {name}/{path}{reason}");
+                Err(Error::new(kind_of_status(status), message))
             }
         }
     }
@@ -215,4 +209,39 @@ pub(super) async fn whole(mut response: Response) -> Result<Bytes> {
         whole.extend_from_slice(&chunk);
     }
     Ok(whole.freeze())
+}
+
+/// What a refusal says, from the specification's shape or as plain text; printable and short.
+fn reason(refusal: &[u8]) -> String {
+    let text = match serde_json::from_slice::<OciEnvelope>(refusal) {
+        Ok(OciEnvelope { errors }) => {
+            let messages: Vec<&str> = errors.iter().map(|error| error.message.as_str()).collect();
+            messages.join("; ")
+        }
+        Err(_) => String::from_utf8_lossy(refusal).trim().to_owned(),
+    };
+    let printable: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(REFUSAL_CHARS_MAX)
+        .collect();
+    if printable.is_empty() {
+        printable
+    } else {
+        format!(": {printable}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_in_one_printable_line() {
+        let envelope = r#"{"errors":[{"code":"DENIED","message":"no\u001b[31m"},{"code":"X","message":"never"}]}"#;
+        assert_eq!(reason(envelope.as_bytes()), ": no [31m; never");
+        assert_eq!(reason(b"<html>\n</html>\n"), ": <html> </html>");
+        assert_eq!(reason(b""), "");
+        assert_eq!(reason(&[b'x'; 1000]).len(), 2 + REFUSAL_CHARS_MAX);
+    }
 }
