@@ -7,7 +7,7 @@ use tappaas_core::{
 };
 
 use super::{
-    IngressFixture, Scene,
+    Gate, IngressFixture, Scene,
     scene::{HOST, forward, target},
 };
 use crate::conformance::{
@@ -158,6 +158,42 @@ pub async fn a_route_from_inside_reaches_its_target(fixture: &dyn IngressFixture
             .then_some(()))
     })
     .await
+}
+
+/// A connection from inside is not disturbed by the removal of its route.
+pub async fn a_request_in_flight_from_inside_is_not_disturbed(
+    fixture: &dyn IngressFixture,
+) -> Verdict {
+    let (mut scene, gate) = (Scene::new(fixture), Gate::new());
+    if !scene.ingress.capabilities().inner {
+        pass_over(
+            "a_request_in_flight_from_inside_is_not_disturbed",
+            "the ingress has no inside",
+        );
+        return Ok(());
+    }
+    let listen = fixture.inner_address().await?;
+    let server = fixture.serve("a", &gate).await?;
+    scene.route.frontend = Frontend::Inner { listen };
+    scene.to(&[&server]).await?;
+    let removing = async {
+        gate.arrived(1).await;
+        scene.ingress.remove(&scene.route.id).await?;
+        until("nothing new is taken", async || {
+            let refused = fixture.request_inside(listen, "/").await.is_err();
+            Ok(refused.then_some(()))
+        })
+        .await?;
+        gate.open();
+        Ok::<_, Failure>(())
+    };
+    let both = join(fixture.request_inside(listen, "/held"), removing);
+    let late = |_| Failure::from("the held request did not arrive or not end");
+    let (reply, removed) = tokio::time::timeout(PATIENCE, both).await.map_err(late)?;
+    removed?;
+    let reply = reply?;
+    ensure!(reply.body == "a /held", "it got {reply:?}");
+    Ok(())
 }
 
 /// Who answered how many of so many requests.

@@ -36,17 +36,29 @@ pub async fn an_instance_gets_its_grace(fixture: &dyn SchedulerFixture) -> Verdi
     stage.empty().await
 }
 
-/// An instance that does not end by itself is killed once its grace is over.
+/// An instance that does not end by itself in its grace is killed, whether it takes notice of the signal or not.
 pub async fn an_instance_is_killed_once_its_grace_is_over(
     fixture: &dyn SchedulerFixture,
 ) -> Verdict {
-    let mut stage = Stage::new(fixture);
-    let mut template = stage.template(Program::IgnoreStop).await;
-    template.stop.grace_seconds = 1;
-    stage.apply(&[(1, 1, &template)]).await?;
-    stage.ready(1).await?;
-    stage.apply(&[(1, 0, &template)]).await?;
-    stage.empty().await
+    let hour = Duration::from_secs(3600);
+    for (name, program) in [
+        ("stubborn", Program::IgnoreStop),
+        ("slow", Program::SlowStop(hour)),
+    ] {
+        let mut stage = Stage::of(fixture, name);
+        let mut template = stage.template(program).await;
+        template.stop.grace_seconds = 1;
+        stage.apply(&[(1, 1, &template)]).await?;
+        stage.ready(1).await?;
+        stage.apply(&[(1, 0, &template)]).await?;
+        stage.empty().await?;
+        let lines = stage.lines().await?;
+        ensure!(
+            !lines.iter().any(|line| line == "bye"),
+            "it ended by itself: {lines:?}"
+        );
+    }
+    Ok(())
 }
 
 /// A process that ends is started again as its restart policy says, with growing delays.

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use tappaas_core::{
     backend::{InstanceState, WorkloadStatus},
     model::{Command, Probe, ProbeCheck, RestartPolicy},
@@ -8,6 +10,9 @@ use crate::{
     Program,
     conformance::{Failure, Verdict, macros::ensure, stays, until},
 };
+
+/// How long a process without a port must have run to be ready.
+const RUNS: Duration = Duration::from_secs(1);
 
 /// An instance is ready only while its process runs and its readiness probe succeeds.
 pub async fn an_instance_is_ready_only_while_its_readiness_probe_succeeds(
@@ -66,8 +71,11 @@ pub async fn an_instance_without_a_port_is_ready_once_it_has_run_for_a_second(
 ) -> Verdict {
     let mut stage = Stage::new(fixture);
     let idle = stage.template(Program::Idle).await;
+    let begun = tokio::time::Instant::now();
     stage.apply(&[(1, 1, &idle)]).await?;
     stage.ready(1).await?;
+    let ran = begun.elapsed();
+    ensure!(ran >= RUNS, "it was ready after {ran:?}");
     let mut ending = Stage::of(fixture, "ending");
     let exit = ending.template(Program::Exit(0)).await;
     ending.apply(&[(1, 1, &exit)]).await?;

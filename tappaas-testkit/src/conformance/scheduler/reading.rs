@@ -1,12 +1,12 @@
 use std::collections::BTreeSet;
 
-use futures::StreamExt as _;
-use tappaas_core::backend::{InstanceState, LogRequest, ReleaseSet};
+use futures::{StreamExt as _, TryStreamExt as _};
+use tappaas_core::backend::{InstanceState, LogLine, LogRequest, ReleaseSet};
 
 use super::{SchedulerFixture, Stage};
 use crate::{
     Program,
-    conformance::{Failure, PATIENCE, Verdict, macros::ensure, name},
+    conformance::{Failure, PATIENCE, Verdict, macros::ensure, name, verdict::same},
 };
 
 /// `logs` returns the lines of all instances, also ended ones, in order of time.
@@ -111,23 +111,24 @@ pub async fn logs_are_chosen_by_process_release_and_tail(
             "expected {count} lines for {request:?}, got {lines:?}"
         );
     }
-    let lines: Vec<_> = web
-        .scheduler
-        .logs(&web.log_request())
-        .await?
-        .collect()
-        .await;
-    let newest = lines
-        .into_iter()
-        .next_back()
-        .ok_or_else(|| Failure::from("no lines"))??;
+    let lines = lines(&web, web.log_request()).await?;
+    let tail = LogRequest {
+        tail: Some(3),
+        ..web.log_request()
+    };
+    same(
+        self::lines(&web, tail).await?,
+        lines[1..].to_vec(),
+        "the last three lines",
+    )?;
+    let newest = &lines[lines.len() - 1];
     let request = LogRequest {
         since: Some(newest.at),
         ..web.log_request()
     };
-    let since: Vec<_> = web.scheduler.logs(&request).await?.collect().await;
+    let since = self::lines(&web, request).await?;
     ensure!(
-        since.iter().flatten().all(|line| line.at >= newest.at) && !since.is_empty(),
+        since.iter().all(|line| line.at >= newest.at) && since.contains(newest),
         "since {} there is {since:?}",
         newest.at
     );
@@ -153,4 +154,9 @@ pub async fn watch_names_a_workload_that_changed(fixture: &dyn SchedulerFixture)
     tokio::time::timeout(PATIENCE, following)
         .await
         .unwrap_or_else(late)
+}
+
+async fn lines(stage: &Stage<'_>, request: LogRequest) -> Result<Vec<LogLine>, Failure> {
+    let lines = stage.scheduler.logs(&request).await?;
+    Ok(lines.try_collect().await?)
 }
