@@ -28,8 +28,8 @@ use std::{
 use crate::{response::Response, site::Site};
 
 /// One thread serves one connection. Further connections wait in the kernel's queue until one of these ends.
-const CONNECTIONS_MAX: usize = 128;
-const STACK_BYTES: usize = 256 << 10;
+const CONNECTIONS_MAX: usize = 256;
+const STACK_BYTES: usize = 128 << 10;
 /// Longer than proxies keep an idle connection, so that they end it and no request is sent into a closing one.
 const IDLE: Duration = Duration::from_secs(120);
 /// How often an idle connection looks whether others wait for its thread.
@@ -111,7 +111,7 @@ impl Server {
                 Ok(request) => request,
                 Err(status) => {
                     Response::plain(status).send(&mut writer, false, false)?;
-                    break;
+                    return drain(reader);
                 }
             };
             let crowded = self.connections.load(Ordering::Acquire) >= CONNECTIONS_MAX;
@@ -119,11 +119,14 @@ impl Server {
             self.site
                 .respond(&request)
                 .send(&mut writer, request.head_only, keep)?;
+            if request.has_body {
+                return drain(reader);
+            }
             if !keep {
                 break;
             }
         }
-        end(reader)
+        Ok(())
     }
 
     /// Waits for the next request. `false`: the client is done, or has been idle while others wait, or for too long.
@@ -148,8 +151,9 @@ impl Server {
     }
 }
 
-/// Closes a connection. Bytes that nobody read would turn the close into a reset, and the client could lose the answer.
-fn end(mut reader: BufReader<TcpStream>) -> io::Result<()> {
+/// Closes a connection on which the client may still be sending. Bytes that nobody reads would turn the close into a reset, and the
+/// client could lose the answer.
+fn drain(mut reader: BufReader<TcpStream>) -> io::Result<()> {
     reader.get_ref().shutdown(Shutdown::Write)?;
     reader.get_ref().set_read_timeout(Some(GLANCE))?;
     io::copy(&mut reader.by_ref().take(UNREAD_MAX), &mut io::sink())?;

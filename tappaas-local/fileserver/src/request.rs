@@ -16,6 +16,8 @@ pub(crate) struct Request {
     /// The path ends with a slash.
     pub(crate) folder: bool,
     pub(crate) keep_alive: bool,
+    /// A body follows, which is not read.
+    pub(crate) has_body: bool,
     none_match: Option<String>,
     modified_since: Option<String>,
     pub(crate) range: Option<String>,
@@ -71,12 +73,12 @@ fn parse(lines: &[String]) -> Result<Request, u16> {
         query,
         folder: path.ends_with('/'),
         keep_alive: version == "HTTP/1.1",
+        has_body: false,
         none_match: None,
         modified_since: None,
         range: None,
         if_range: None,
     };
-    let mut has_body = false;
     for line in &lines[1..] {
         let (name, value) = line.split_once(':').ok_or(400_u16)?;
         let value = value.trim();
@@ -86,13 +88,13 @@ fn parse(lines: &[String]) -> Result<Request, u16> {
             "if-modified-since" => request.modified_since = Some(value.to_owned()),
             "range" => request.range = Some(value.to_owned()),
             "if-range" => request.if_range = Some(value.to_owned()),
-            "content-length" => has_body |= value != "0",
-            "transfer-encoding" => has_body = true,
+            "content-length" => request.has_body |= value != "0",
+            "transfer-encoding" => request.has_body = true,
             _ => {}
         }
     }
-    // A body is not read; what follows on the connection would be taken for a request.
-    request.keep_alive &= !has_body;
+    // What follows on the connection would be taken for a request.
+    request.keep_alive &= !request.has_body;
     Ok(request)
 }
 

@@ -87,7 +87,10 @@ impl<R: Read> Entries<R> {
                 b'L' => extensions.set_path(long_name(self.extension(size)?)?)?,
                 b'K' => extensions.set_target(long_name(self.extension(size)?)?)?,
                 b'x' => extensions.add(&self.extension(size)?)?,
-                b'g' => global(&self.extension(size)?)?,
+                b'g' => {
+                    self.count()?;
+                    global(&self.extension(size)?)?;
+                }
                 _ => return self.entry(&header, size, extensions).map(Some),
             }
         }
@@ -114,6 +117,7 @@ impl<R: Read> Entries<R> {
         size: u64,
         extensions: Extensions,
     ) -> Result<Entry, Error> {
+        self.count()?;
         let fields = tar::Header::from_byte_slice(header);
         let path = match extensions.path {
             Some(path) => path,
@@ -170,13 +174,6 @@ impl<R: Read> Entries<R> {
             self.end()?;
             return Ok(None);
         }
-        self.entries += 1;
-        if self.entries > self.limits.entries {
-            return Err(Error::TooLarge(format!(
-                "the archive has more than {} entries",
-                self.limits.entries
-            )));
-        }
         let sum: u64 = header.iter().map(|byte| u64::from(*byte)).sum();
         let field: u64 = header[148..156].iter().map(|byte| u64::from(*byte)).sum();
         if number(&header[148..156], "checksum")? != sum - field + 8 * 32 {
@@ -213,6 +210,18 @@ impl<R: Read> Entries<R> {
         let read = self.content().read_to_end(&mut extension);
         read.map_err(Error::Read)?;
         Ok(extension)
+    }
+
+    /// What belongs to an entry is not counted: of each kind there is at most one.
+    fn count(&mut self) -> Result<(), Error> {
+        self.entries += 1;
+        if self.entries > self.limits.entries {
+            let most = self.limits.entries;
+            return Err(Error::TooLarge(format!(
+                "the archive has more than {most} entries"
+            )));
+        }
+        Ok(())
     }
 
     fn begin(&mut self, size: u64) -> Result<(), Error> {

@@ -34,6 +34,24 @@ pub(super) enum ItemKind {
     Symlink { target: PathBuf },
 }
 
+impl Item {
+    /// The bytes that it takes in an archive, so that what can be packed can be unpacked within the same limits.
+    fn archived(&self) -> u64 {
+        const BLOCK: u64 = 512;
+        // Longer names have an entry of their own; a prefix may still be added to them.
+        let long = |path: &Path| match path.as_os_str().len() as u64 {
+            0..=90 => 0,
+            length => BLOCK + (length + 8).next_multiple_of(BLOCK),
+        };
+        let content = match &self.kind {
+            ItemKind::Directory => 0,
+            ItemKind::File { size, .. } => size.checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX),
+            ItemKind::Symlink { target } => long(target),
+        };
+        content.saturating_add(BLOCK + long(&self.path))
+    }
+}
+
 /// Lists `folder`: names in byte order, each folder before what is in it. Without `rules` everything is kept.
 ///
 /// # Errors
@@ -138,17 +156,14 @@ impl Walk<'_> {
     }
 
     fn keep(&mut self, item: Item) -> Result<(), Error> {
-        let size = match item.kind {
-            ItemKind::File { size, .. } => size,
-            ItemKind::Directory | ItemKind::Symlink { .. } => 0,
-        };
+        let size = item.archived();
         self.entries += 1;
         self.bytes = self.bytes.saturating_add(size);
         let mut parts = item.path.iter();
         let first = parts.next().unwrap_or_default();
         if parts.next().is_some() {
             let share = self.shares.entry(first.to_owned()).or_default();
-            *share = share.saturating_add(size.max(512));
+            *share = share.saturating_add(size);
         }
         if self.entries > self.limits.entries.saturating_mul(Self::OVERRUN) {
             return self.check();

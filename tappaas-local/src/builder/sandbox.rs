@@ -2,6 +2,7 @@ use std::{
     collections::BTreeMap,
     fs,
     net::{IpAddr, Ipv4Addr},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
@@ -92,7 +93,11 @@ impl Sandbox {
 
     /// Ends the commands that an earlier builder left running when it was killed.
     pub(super) async fn clean_up(&self) -> Result<()> {
-        fs::create_dir_all(&self.folder).context(|| format!("create {}", self.folder.display()))?;
+        let made = fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.folder);
+        made.context(|| format!("create {}", self.folder.display()))?;
         let entries =
             fs::read_dir(&self.folder).context(|| format!("list {}", self.folder.display()))?;
         for entry in entries.flatten() {

@@ -1,6 +1,7 @@
 use std::{
     collections::HashMap,
     fs,
+    os::unix::fs::DirBuilderExt as _,
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -65,7 +66,11 @@ impl Site {
         config.check()?;
         for folder in ["log", "disk", "tmp"] {
             let folder = config.data_dir.join(folder);
-            fs::create_dir_all(&folder).context(|| format!("create {}", folder.display()))?;
+            let made = fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&folder);
+            made.context(|| format!("create {}", folder.display()))?;
         }
         let tmp = config.data_dir.join("tmp");
         for entry in fs::read_dir(&tmp).into_iter().flatten().flatten() {

@@ -459,7 +459,7 @@ impl Task {
 }
 
 /// The environment of every step. Times are fixed, for some tools write them into their output; 1980 is the first year that a zip file knows.
-const ENVIRONMENT: [(&str, &str); 20] = [
+const ENVIRONMENT: [(&str, &str); 21] = [
     ("CI", "true"),
     ("LANG", "C.UTF-8"),
     ("TZ", "UTC"),
@@ -476,6 +476,7 @@ const ENVIRONMENT: [(&str, &str); 20] = [
     ("PIP_CACHE_DIR", "/cache/pip"),
     ("PIP_DISABLE_PIP_VERSION_CHECK", "1"),
     ("PIP_NO_INPUT", "1"),
+    ("PIP_PROGRESS_BAR", "off"),
     ("PYTHONHASHSEED", "0"),
     ("npm_config_cache", "/cache/npm"),
     ("npm_config_update_notifier", "false"),

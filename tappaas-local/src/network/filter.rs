@@ -174,17 +174,17 @@ impl Rule {
     }
 
     /// The packet came in by none of the interfaces in `set`.
-    pub(super) fn came_in_outside(self, set: &str) -> Self {
+    pub(super) fn came_by_other_than(self, set: &str) -> Self {
         self.meta(META_IIFNAME, REGISTER).lookup(set, true)
     }
 
     /// The packet leaves by an interface in `set`.
-    pub(super) fn leaves_by(self, set: &str) -> Self {
+    pub(super) fn leaves_by_one_of(self, set: &str) -> Self {
         self.meta(META_OIFNAME, REGISTER).lookup(set, false)
     }
 
     /// The packet leaves by none of the interfaces in `set`.
-    pub(super) fn leaves_outside(self, set: &str) -> Self {
+    pub(super) fn leaves_by_other_than(self, set: &str) -> Self {
         self.meta(META_OIFNAME, REGISTER).lookup(set, true)
     }
 
@@ -204,7 +204,7 @@ impl Rule {
     }
 
     /// It is a TCP packet whose interface, destination address and destination port are in `set`.
-    pub(super) fn tcp_to_door_in(self, set: &str) -> Self {
+    pub(super) fn connects_to_one_of(self, set: &str) -> Self {
         const TCP: u8 = 6;
         self.ipv4()
             .meta(META_L4PROTO, REGISTER)

@@ -57,11 +57,11 @@ impl Etc {
         };
         for entry in fs::read_dir("/etc")? {
             let name = entry?.file_name();
-            let matches = |pattern: &&str| match pattern.strip_suffix('*') {
+            let matches = |pattern: &str| match pattern.strip_suffix('*') {
                 Some(start) => name.as_bytes().starts_with(start.as_bytes()),
-                None => name == **pattern,
+                None => name == *pattern,
             };
-            if WANTED.iter().any(matches) {
+            if WANTED.iter().any(|pattern| matches(pattern)) {
                 etc.take(Path::new(&name), &mut room)?;
             }
         }

@@ -39,7 +39,7 @@ pub(crate) fn container(
         .namespaces(namespaces.into_iter().collect::<Result<Vec<_>>>()?)
         .masked_paths(MASKED.map(str::to_owned).to_vec())
         .readonly_paths(READ_ONLY.map(str::to_owned).to_vec())
-        .cgroups_path(cgroup.unwrap_or_else(|| Path::new("/tappaas/none")))
+        .cgroups_path(cgroup.map_or_else(|| "/tappaas/none".into(), Path::to_owned))
         .build()?;
     // Limits are set elsewhere; without resources libcontainer does not try.
     linux.set_resources(None);

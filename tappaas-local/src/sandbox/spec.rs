@@ -267,7 +267,7 @@ impl Spec {
         if matches!(self.network, Network::Bridge(_)) && self.isolation != Isolation::Privileged {
             return invalid("a bridge needs root".to_owned());
         }
-        if !(1..=64).contains(&self.stop.signal) {
+        if !(1..=31).contains(&self.stop.signal) {
             return invalid(format!("there is no signal {}", self.stop.signal));
         }
         self.validate_paths()
@@ -330,29 +330,30 @@ mod tests {
         }
     }
 
+    fn refused(reason: &str, damage: impl FnOnce(&mut Spec)) {
+        let mut spec = spec();
+        damage(&mut spec);
+        let message = spec.validate().unwrap_err().to_string();
+        assert!(message.contains(reason), "{message}");
+    }
+
     #[test]
     fn what_cannot_work_is_refused_with_its_reason() {
         assert!(spec().validate().is_ok());
-        type Change = fn(&mut Spec);
-        let cases: [(&str, Change); 7] = [
-            ("id", |spec| spec.id = "Web".to_owned()),
-            ("command", |spec| spec.command = vec![String::new()]),
-            ("environment", |spec| {
-                spec.environment.insert("A=B".to_owned(), EnvValue::new(""));
-            }),
-            ("user 0", |spec| spec.user = User::Id(0)),
-            ("absolute", |spec| spec.workdir = "srv".into()),
-            ("absolute", |spec| {
-                spec.root.files = [("/etc/../x".into(), String::new())].into();
-            }),
-            ("signal", |spec| spec.stop.signal = 0),
-        ];
-        for (reason, damage) in cases {
-            let mut spec = spec();
-            damage(&mut spec);
-            let message = spec.validate().unwrap_err().to_string();
-            assert!(message.contains(reason), "{message}");
-        }
+        refused("id", |spec| spec.id = "Web".to_owned());
+        refused("command", |spec| spec.command = vec![String::new()]);
+        refused("environment", |spec| {
+            spec.environment.insert("A=B".to_owned(), EnvValue::new(""));
+        });
+        refused("user 0", |spec| spec.user = User::Id(0));
+        refused("as root", |spec| {
+            (spec.user, spec.isolation) = (User::Root { host: 300_000 }, Isolation::None);
+        });
+        refused("absolute", |spec| spec.workdir = "srv".into());
+        refused("absolute", |spec| {
+            spec.root.files = [("/etc/../x".into(), String::new())].into();
+        });
+        refused("signal", |spec| spec.stop.signal = 0);
     }
 
     #[test]

@@ -151,10 +151,8 @@ async fn exec(stream: &UnixStream, view: View, extra: Extra) -> io::Result<()> {
             ended(&executing.run.handle).await?
         }
     };
-    let code = exit
-        .code
-        .or_else(|| exit.signal.map(|signal| 128 + signal))
-        .unwrap_or(-1);
+    let killed = exit.signal.map(|signal| 128 + signal);
+    let code = exit.code.or(killed).unwrap_or(-1);
     reply(stream, &Reply::Executed { code }).await
 }
 

@@ -1,4 +1,4 @@
-use std::{ffi::OsString, process::exit};
+use std::{ffi::OsString, path::Path, process::exit};
 
 /// First argument of a shim; the instance's folder follows. It shows in process lists, and tells whose a process is that was
 /// cloned from a shim and has not executed anything yet.
@@ -18,8 +18,8 @@ pub fn helper_main() {
         word.as_ref().and_then(|word| word.to_str()),
         rest.as_slice(),
     ) {
-        (Some(SHIM), [dir]) => exit(super::supervisor::run(dir.as_ref())),
-        (Some(PROBE), [scratch]) => exit(crate::doctor::probe(scratch.as_ref())),
+        (Some(SHIM), [dir]) => exit(super::supervisor::run(Path::new(dir))),
+        (Some(PROBE), [scratch]) => exit(crate::doctor::probe(Path::new(scratch))),
         _ => {}
     }
 }

@@ -107,6 +107,8 @@ struct Supervisor {
     restarts: Restarts,
     status: watch::Sender<Status>,
     commands: mpsc::Receiver<Command>,
+    /// Without one of its own a supervisor whom nobody can ask would be told so without end.
+    _asks_itself: mpsc::Sender<Command>,
     connections: JoinSet<()>,
     terminate: SignalStream,
     child: SignalStream,
@@ -144,7 +146,7 @@ impl Supervisor {
             spec: Arc::clone(&spec),
             status: seen,
             cgroup: machine.cgroup().clone(),
-            commands: sender,
+            commands: sender.clone(),
         };
         let mut supervisor = Self {
             restarts: Restarts::new(spec.restart.clone(), &spec.id),
@@ -157,6 +159,7 @@ impl Supervisor {
             log,
             status,
             commands,
+            _asks_itself: sender,
             connections: JoinSet::new(),
             waited: WaitList::default(),
             stopping: Vec::new(),
@@ -344,14 +347,18 @@ impl Supervisor {
                 _ = self.child.recv() => self.collect(),
                 _ = self.terminate.recv() => {
                     for_good = true;
-                    let begun = self.begin_to_stop(run, None);
-                    kill_at = kill_at.or(begun);
+                    if kill_at.is_none() {
+                        kill_at = self.begin_to_stop(run, None);
+                    }
                 }
                 command = self.commands.recv() => match command {
                     Some(Command::Stop { grace, done }) => {
                         self.stopping.push(done);
                         let begun = self.begin_to_stop(run, grace);
-                        kill_at = if for_good { kill_at.min(begun).or(kill_at) } else { begun };
+                        kill_at = match (kill_at, begun) {
+                            (Some(before), Some(now)) => Some(before.min(now)),
+                            (_, begun) => begun,
+                        };
                         for_good = true;
                     }
                     Some(Command::Restart) => self.machine.kill(run),

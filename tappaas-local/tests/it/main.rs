@@ -7,6 +7,8 @@
 )]
 
 mod archive;
+mod builder;
+mod instance;
 mod scheduler;
 
 /// Tests that run instances take turns: a census counts what is left on the whole machine.

@@ -229,7 +229,7 @@ fn too_large_a_folder_is_refused_with_the_names_of_what_is_large() {
     assert_eq!(error.kind(), ErrorKind::Exhausted);
     let message = error.to_string();
     assert!(
-        message.contains("node_modules/ (8.7 KiB), data/"),
+        message.contains("node_modules/ (9.5 KiB), data/"),
         "{message}"
     );
     assert!(message.contains(".gitignore"), "{message}");
