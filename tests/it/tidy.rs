@@ -62,6 +62,13 @@ fn every_source_file_is_reached_by_a_mod() {
 }
 
 #[test]
+fn examples_have_names_of_their_own() {
+    passes(&modules::examples_of_one_name(
+        &Tree::read().rust().collect::<Vec<_>>(),
+    ));
+}
+
+#[test]
 fn modules_have_telling_names() {
     each(Tree::read().rust(), modules::empty_names);
 }

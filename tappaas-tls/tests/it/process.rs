@@ -174,11 +174,11 @@ async fn the_edge_serves_on_when_its_server_is_killed_and_is_adopted_by_the_next
     );
 }
 
-/// Starts the example `serve` and waits until it says which edge serves.
+/// Starts the example `edge` and waits until it says which edge serves.
 async fn server(state: &Path, listen: SocketAddr, endpoint: SocketAddr) -> (Child, u32) {
     let program = PathBuf::from(HELPER)
         .with_file_name("examples")
-        .join("serve");
+        .join("edge");
     assert!(
         program.exists(),
         "{} is missing: `cargo test` without `--test` builds it",

@@ -28,6 +28,22 @@ pub(super) fn unreached(sources: &[Text]) -> Vec<String> {
         .collect()
 }
 
+/// Example programs of one name, of which cargo keeps only the last it built.
+pub(super) fn examples_of_one_name(sources: &[Text]) -> Vec<String> {
+    let mut names = BTreeSet::new();
+    let repeated = sources.iter().filter(|text| {
+        let name = match text.path.split('/').collect::<Vec<_>>()[..] {
+            ["examples", file] | [_, "examples", file] => file.trim_end_matches(".rs"),
+            ["examples", folder, "main.rs"] | [_, "examples", folder, "main.rs"] => folder,
+            _ => return false,
+        };
+        !names.insert(name)
+    });
+    let repeated =
+        repeated.map(|text| text.finding(1, "another crate has an example of this name"));
+    repeated.collect()
+}
+
 /// Modules called by one of the names that say nothing.
 pub(super) fn empty_names(source: &Text) -> Vec<String> {
     let file = source.path.trim_end_matches(".rs").rsplit('/').take(2);
@@ -173,12 +189,13 @@ fn files_of(path: &str, name: &str) -> [String; 2] {
 }
 
 /// Whether cargo compiles the file by itself, as a library, a program, a test, an example or a bench.
-/// Only `tests/it/main.rs` counts of the tests: a crate has one integration-test binary.
+/// Only `tests/it/main.rs` counts of the tests: a crate has one integration-test binary. What a crate must survive may be another one,
+/// `torture`, which starts itself again in order to be killed.
 fn is_root(path: &str) -> bool {
     let parts: Vec<_> = path.split('/').collect();
     match parts.as_slice() {
         ["build.rs"] | [_, "build.rs"] => true,
-        [.., "src", "lib.rs" | "main.rs"] | [.., "tests", "it", "main.rs"] => true,
+        [.., "src", "lib.rs" | "main.rs"] | [.., "tests", "it" | "torture", "main.rs"] => true,
         [.., "src", "bin", file] | [.., "src", "bin", file, "main.rs"] => !file.is_empty(),
         ["examples" | "benches", _] | [_, "examples" | "benches", _] => true,
         ["examples" | "benches", _, "main.rs"] | [_, "examples" | "benches", _, "main.rs"] => true,
@@ -207,6 +224,18 @@ mod tests {
             "x/src/dead/deep.rs:1: no `mod` leads here",
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn examples_of_one_name_are_found() {
+        let paths = [
+            "a/examples/serve.rs",
+            "b/examples/serve/main.rs",
+            "examples/deploy.rs",
+        ];
+        let tree = paths.map(|path| Text::new(path, ""));
+        let expected = ["b/examples/serve/main.rs:1: another crate has an example of this name"];
+        assert_eq!(examples_of_one_name(&tree), expected);
     }
 
     #[test]

@@ -42,7 +42,7 @@ async fn of_the_machine_only_the_stack_is_seen_and_none_of_it_can_be_written() {
     fs::write(bench.path().join("secret"), "of the machine").unwrap();
     let secret = bench.path().join("secret").display().to_string();
     let script = format!(
-        "ls -A / 2>&1; echo; cat {secret} /etc/shadow /root/.bashrc 2>&1; \
+        "ls -A / 2>&1; echo; cat {secret} /etc/shadow /var/lib/dpkg/status 2>&1; \
          for place in / /usr /etc /proc/sys /dev; do touch $place/new 2>/dev/null && echo WRITTEN $place; done; \
          for file in /proc/sys/kernel/hostname /proc/sysrq-trigger; do (echo x > $file) 2>/dev/null && echo WRITTEN $file; done; \
          cat /proc/keys /proc/interrupts; ls /sys/firmware 2>/dev/null; hostname; tail -1 /etc/hosts"

@@ -1,4 +1,4 @@
-//! An OCI registry in a directory: `cargo run --example serve -- DIRECTORY 127.0.0.1:5000`.
+//! An OCI registry in a directory: `cargo run --example registry -- DIRECTORY 127.0.0.1:5000`.
 //!
 //! Then, for example, `skopeo copy --dest-tls-verify=false oci:IMAGE docker://127.0.0.1:5000/team/app:v1`.
 

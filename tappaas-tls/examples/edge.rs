@@ -1,5 +1,5 @@
 //! Serves one host from one address, through an edge that outlives this program:
-//! `serve STATE_DIRECTORY LISTEN HOST ENDPOINT`. Ends when killed; started again it finds its edge still serving.
+//! `edge STATE_DIRECTORY LISTEN HOST ENDPOINT`. Ends when killed; started again it finds its edge still serving.
 
 use std::{error::Error, io::Write, sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use tappaas_tls::{EdgeConfig, Ingress, IngressConfig, Place};
 async fn serve() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().collect();
     let [program, state, listen, host, endpoint] = &arguments[..] else {
-        return Err("usage: serve STATE_DIRECTORY LISTEN HOST ENDPOINT".into());
+        return Err("usage: edge STATE_DIRECTORY LISTEN HOST ENDPOINT".into());
     };
     let config = IngressConfig {
         state: state.into(),
