@@ -1,6 +1,6 @@
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -44,7 +44,7 @@ pub struct Memory {
     registry: memory::Registry,
     builder: Arc<memory::Builder>,
     faults: Arc<Faults>,
-    counter: AtomicU32,
+    volume_count: Arc<AtomicU32>,
 }
 
 impl Memory {
@@ -69,17 +69,30 @@ impl Memory {
             network,
             volumes,
             faults: Arc::new(faults),
-            counter: AtomicU32::new(0),
+            volume_count: Arc::new(AtomicU32::new(0)),
         }
     }
 }
 
 impl Memory {
-    /// An address that nobody used before.
-    fn address(&self, block: u8) -> SocketAddr {
-        let number = self.counter.fetch_add(1, Ordering::Relaxed);
-        let ip = Ipv4Addr::new(10, block, 0, 0).to_bits() + number;
-        SocketAddr::new(Ipv4Addr::from_bits(ip).into(), 80)
+    /// Another scheduler on the same network, with the same volumes and faults, as a second machine would be.
+    pub fn neighbour(&self) -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(memory::Clock::new());
+        let scheduler = memory::Scheduler::new(clock, &self.network, &self.volumes);
+        Self {
+            network: self.network.clone(),
+            volumes: self.volumes.clone(),
+            scheduler: Arc::new(scheduler),
+            ingress: Arc::clone(&self.ingress),
+            registry: self.registry.clone(),
+            builder: Arc::clone(&self.builder),
+            faults: Arc::clone(&self.faults),
+            volume_count: Arc::clone(&self.volume_count),
+        }
+    }
+
+    fn address(&self) -> SocketAddr {
+        SocketAddr::from((self.network.assign(), 80))
     }
 }
 
@@ -135,7 +148,7 @@ impl SchedulerFixture for Memory {
     }
 
     async fn volume(&self) -> Option<VolumeId> {
-        let number = self.counter.fetch_add(1, Ordering::Relaxed);
+        let number = self.volume_count.fetch_add(1, Ordering::Relaxed);
         let id = VolumeId {
             application: "conformance/default/test/volumes".parse().ok()?,
             name: Name::new(format!("v{number}")).ok()?,
@@ -156,7 +169,7 @@ impl IngressFixture for Memory {
     }
 
     async fn serve(&self, name: &str, gate: &Gate) -> Result<Server, Failure> {
-        let address = self.address(192);
+        let address = self.address();
         let (name, gate) = (name.to_owned(), gate.clone());
         let handler: Handler = Arc::new(move |path| {
             let (name, gate) = (name.clone(), gate.clone());
@@ -184,7 +197,7 @@ impl IngressFixture for Memory {
     }
 
     async fn inner_address(&self) -> Result<SocketAddr, Failure> {
-        Ok(self.address(193))
+        Ok(self.address())
     }
 }
 

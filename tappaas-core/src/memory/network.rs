@@ -1,7 +1,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex},
 };
 
@@ -16,7 +16,13 @@ pub type Handler = Arc<dyn Fn(String) -> BoxFuture<'static, Answer> + Send + Syn
 
 /// A network of made-up addresses within one process. Clones are the same network.
 #[derive(Clone, Default)]
-pub struct Network(Arc<Mutex<BTreeMap<SocketAddr, Listener>>>);
+pub struct Network(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    listeners: BTreeMap<SocketAddr, Listener>,
+    assigned: u32,
+}
 
 #[derive(Clone)]
 struct Listener {
@@ -61,6 +67,13 @@ impl Network {
         Self::default()
     }
 
+    /// An address that nobody on this network was given before, in 10.0.0.0/8.
+    pub fn assign(&self) -> Ipv4Addr {
+        let mut state = lock(&self.0);
+        state.assigned += 1;
+        Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 0).to_bits() + state.assigned)
+    }
+
     /// Listens at an address until the result is dropped, which also resets what is in flight there.
     ///
     /// # Errors
@@ -71,7 +84,7 @@ impl Network {
             handler,
             closed: closed.clone(),
         };
-        let mut listeners = lock(&self.0);
+        let listeners = &mut lock(&self.0).listeners;
         if listeners.contains_key(&address) {
             let message = format!("somebody listens at {address} already");
             return Err(Error::already_exists(message));
@@ -90,7 +103,7 @@ impl Network {
     /// # Errors
     /// Nobody listens there, or stops before the answer is made.
     pub async fn request(&self, address: SocketAddr, path: &str) -> Result<Answer, Failure> {
-        let listener = lock(&self.0).get(&address).cloned();
+        let listener = lock(&self.0).listeners.get(&address).cloned();
         let listener = listener.ok_or(Failure::Refused)?;
         tokio::select! {
             biased;
@@ -101,16 +114,20 @@ impl Network {
 
     /// The ports that are listened on at an IP address.
     pub fn ports(&self, ip: IpAddr) -> BTreeSet<u16> {
-        let listeners = lock(&self.0);
         let range = SocketAddr::new(ip, 0)..=SocketAddr::new(ip, u16::MAX);
-        listeners.range(range).map(|(at, _)| at.port()).collect()
+        let state = lock(&self.0);
+        state
+            .listeners
+            .range(range)
+            .map(|(at, _)| at.port())
+            .collect()
     }
 }
 
 impl fmt::Debug for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let listeners = lock(&self.0);
-        f.debug_set().entries(listeners.keys()).finish()
+        let state = lock(&self.0);
+        f.debug_set().entries(state.listeners.keys()).finish()
     }
 }
 
@@ -131,7 +148,7 @@ impl Listening {
 
     /// Takes nothing new from now on; what is in flight goes on to its end.
     pub fn finish(mut self) {
-        lock(&self.network.0).remove(&self.address);
+        lock(&self.network.0).listeners.remove(&self.address);
         self.finished = true;
     }
 }
@@ -139,7 +156,7 @@ impl Listening {
 impl Drop for Listening {
     fn drop(&mut self) {
         if !self.finished {
-            lock(&self.network.0).remove(&self.address);
+            lock(&self.network.0).listeners.remove(&self.address);
             self.closed.cancel();
         }
     }

@@ -1,6 +1,5 @@
 use std::{
     collections::{BTreeMap, HashSet},
-    net::{IpAddr, Ipv4Addr},
     sync::Arc,
 };
 
@@ -99,9 +98,11 @@ impl Workloads {
         let Some(entry) = state.workloads.get_mut(&missing.workload) else {
             return;
         };
-        state.born += 1;
-        let ip = Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 0).to_bits() + state.born);
-        let id = format!("{}-{}", missing.workload.process, state.born);
+        let ip = self.network.assign();
+        // No other instance on this network ever has the address, nor, by it, the name.
+        let [_, a, b, c] = ip.octets().map(u32::from);
+        let number = (a << 16) | (b << 8) | c;
+        let id = format!("{}-{number}", missing.workload.process);
         let inside = Inside {
             world: Arc::clone(self),
             workload: missing.workload,
@@ -137,7 +138,7 @@ impl Workloads {
             inside,
             release: missing.release,
             behaviour,
-            ip: IpAddr::V4(ip),
+            ip: ip.into(),
             stop,
         };
         state.lives.spawn(life.live());

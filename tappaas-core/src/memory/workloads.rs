@@ -1,6 +1,6 @@
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     path::Path,
     sync::{Arc, Mutex},
 };
@@ -45,9 +45,8 @@ pub(super) struct State {
     pub(super) nodes: Vec<Node>,
     pub(super) behaviours: Behaviours,
     pub(super) workloads: BTreeMap<WorkloadId, Entry>,
-    peers: Vec<(ApplicationKey, Peer)>,
+    peers: BTreeMap<(ApplicationKey, Peer), SocketAddr>,
     /// Instances ever made.
-    pub(super) born: u32,
     /// The lives of all instances.
     pub(super) lives: JoinSet<()>,
     /// The scheduler is gone: nothing starts any more.
@@ -148,12 +147,10 @@ impl Workloads {
 
     pub(super) fn peer(&self, from: &ApplicationKey, peer: &Peer) -> PeerAddress {
         let mut state = lock(&self.state);
-        let known = state.peers.iter().position(|(f, p)| f == from && p == peer);
-        let index = known.unwrap_or_else(|| {
-            state.peers.push((from.clone(), peer.clone()));
-            state.peers.len() - 1
-        });
-        let address = peer_address(index);
+        let key = (from.clone(), peer.clone());
+        let address = state.peers.entry(key);
+        let address =
+            *address.or_insert_with(|| SocketAddr::from((self.network.assign(), PEER_PORT)));
         PeerAddress {
             host: address.ip().to_string(),
             port: address.port(),
@@ -164,9 +161,9 @@ impl Workloads {
     /// Says whether an instance reaches an address: that of a peer that its template names.
     pub(super) fn reaches(&self, inside: &Inside, address: SocketAddr) -> bool {
         let state = lock(&self.state);
-        let mut peers = state.peers.iter().enumerate();
-        peers.any(|(index, (from, peer))| {
-            peer_address(index) == address
+        let mut peers = state.peers.iter();
+        peers.any(|((from, peer), at)| {
+            *at == address
                 && *from == inside.workload.application
                 && inside.template.peers.contains(peer)
         })
@@ -243,12 +240,6 @@ impl Workloads {
         state.closed = true;
         state.lives.abort_all();
     }
-}
-
-/// Where the peer with this index is reached.
-fn peer_address(index: usize) -> SocketAddr {
-    let first = Ipv4Addr::new(10, 128, 0, 1).to_bits();
-    SocketAddr::new(Ipv4Addr::from_bits(first + index as u32).into(), PEER_PORT)
 }
 
 impl State {
