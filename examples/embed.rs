@@ -1,48 +1,24 @@
 //! A platform inside your own program: deploys a folder, prints where it answers, and serves it for a minute.
-#![expect(clippy::print_stdout, reason = "an example shows what it does")]
-use std::{collections::BTreeMap, error::Error, time::Duration};
+use std::{error::Error, fs, path::Path, time::Duration};
 
-use futures::StreamExt as _;
-use tappaas::{Deployment, Machine, MachineConfig, core::manifest::Manifest, local::archive};
+use tappaas::{Machine, MachineConfig, Package};
 
 fn main() -> Result<(), Box<dyn Error>> {
     tappaas::helper_main(); // instances and the edge are processes of this same program
     tokio::runtime::Runtime::new()?.block_on(serve("examples/apps/hello".as_ref()))
 }
 
-async fn serve(folder: &std::path::Path) -> Result<(), Box<dyn Error>> {
-    let (data, program) = (
-        tempfile::tempdir()?,
-        std::fs::canonicalize("/proc/self/exe")?,
-    );
+#[expect(clippy::print_stdout, reason = "an example shows what it does")]
+async fn serve(folder: &Path) -> Result<(), Box<dyn Error>> {
+    let (data, program) = (tempfile::tempdir()?, fs::canonicalize("/proc/self/exe")?);
     let machine = Machine::open(MachineConfig::new(data.path(), program)).await?;
-    let (platform, app) = (
-        machine.platform(),
-        "default/default/production/hello".parse()?,
-    );
-    let mut source = Vec::new();
-    let packed = archive::pack(folder, &[], &archive::Limits::SOURCE, &mut source)?;
-    let source = futures::stream::iter([Ok(source.into())]).boxed();
-    let source = platform.upload(&app, &packed.digest, source).await?;
-    let content = Manifest::default()
-        .resolve(&app.environment, source)
-        .content;
-    platform
-        .deploy(
-            &app,
-            Deployment {
-                content,
-                scale: BTreeMap::new(),
-            },
-        )
-        .await?;
-    while platform.application(&app)?.status.current.is_none() {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    println!(
-        "http://{}:8080",
-        platform.application(&app)?.status.hosts[0]
-    );
+    let platform = machine.platform();
+
+    let key = "default/default/production/hello".parse()?;
+    let accepted = Package::read(folder, None)?.deploy(platform, &key).await?;
+    let application = platform.settle(&key, &accepted).await?; // built, started, healthy, routed
+
+    println!("http://{}:8080", application.status.hosts[0]);
     tokio::time::sleep(Duration::from_secs(60)).await;
     Ok(machine.stop_applications().await?)
 }

@@ -2,11 +2,15 @@
 
 #[cfg(feature = "machine")]
 mod machine;
+#[cfg(feature = "local")]
+mod package;
 #[cfg(feature = "machine")]
 mod system;
 
 #[cfg(feature = "machine")]
 pub use machine::{Machine, MachineConfig, helper_main};
+#[cfg(feature = "local")]
+pub use package::Package;
 #[cfg(feature = "machine")]
 pub use system::{RandomIds, SystemClock};
 pub use tappaas_core as core;

@@ -209,10 +209,5 @@ async fn resolved(
         SourceRequest::Image { reference } => state.platform.resolve_image(&reference).await?,
     };
     let resolved = manifest.resolve(&key.environment, source);
-    let mut content = resolved.content;
-    content.build.name = key.name.to_string();
-    Ok(platform::Deployment {
-        content,
-        scale: resolved.scale,
-    })
+    Ok(resolved.into())
 }

@@ -1,10 +1,7 @@
 use axum::{extract::State as FromState, response::Response};
-use futures::{
-    Stream, StreamExt as _,
-    stream::{self, BoxStream},
-};
+use futures::StreamExt as _;
 use http::StatusCode;
-use tappaas_core::{Error, Kind, Result, Scope, model::OperationSpec, platform::Platform};
+use tappaas_core::{Result, Scope, model, platform::Platform};
 
 use crate::{
     State,
@@ -66,59 +63,17 @@ pub(super) async fn follow_operation(
 ) -> Answer<Response> {
     let scope = path.scope();
     find(&state.platform, &scope, &operation)?;
-    Ok(ndjson::lines(progress(state.platform, scope, operation)))
+    let news = state.platform.follow(&scope, &operation);
+    Ok(ndjson::lines(news.map(event)))
 }
 
 fn find(platform: &Platform, scope: &Scope, id: &str) -> Result<Operation> {
-    let found = platform.client().get::<OperationSpec>(scope, id)?;
-    let found = found.as_ref().map(Operation::from);
-    found.ok_or_else(|| Error::not_found(format!("there is no operation {}", id.escape_default())))
+    Ok(Operation::from(&platform.operation(scope, id)?))
 }
 
-/// What a follower of an operation knows.
-struct Follower {
-    platform: Platform,
-    scope: Scope,
-    id: String,
-    changes: BoxStream<'static, ()>,
-    told: Option<Operation>,
-}
-
-/// How an operation is now, and each time that changes, until it has ended.
-fn progress(
-    platform: Platform,
-    scope: Scope,
-    id: String,
-) -> impl Stream<Item = OperationEvent> + Send {
-    let follower = Follower {
-        // Subscribed to before the first look, so that no change is missed.
-        changes: platform.client().changes(Kind::Operation),
-        platform,
-        scope,
-        id,
-        told: None,
-    };
-    stream::unfold(Some(follower), async |follower| follower?.news().await)
-}
-
-impl Follower {
-    /// Waits until there is something to tell. After the last of it nobody follows any more.
-    async fn news(mut self) -> Option<(OperationEvent, Option<Self>)> {
-        loop {
-            match find(&self.platform, &self.scope, &self.id) {
-                Err(error) => {
-                    return Some((OperationEvent::Problem(Problem::from(&error)), None));
-                }
-                Ok(operation) if self.told.as_ref() != Some(&operation) => {
-                    self.told = Some(operation.clone());
-                    let goes_on = !operation.state.ended();
-                    return Some((
-                        OperationEvent::Operation(operation),
-                        goes_on.then_some(self),
-                    ));
-                }
-                Ok(_) => self.changes.next().await?,
-            }
-        }
+fn event(news: Result<model::Operation>) -> OperationEvent {
+    match news {
+        Ok(operation) => OperationEvent::Operation(Operation::from(&operation)),
+        Err(error) => OperationEvent::Problem(Problem::from(&error)),
     }
 }

@@ -3,6 +3,7 @@
 mod backends;
 mod cancel;
 mod environments;
+mod operations;
 mod requests;
 mod sources;
 mod verbs;

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use crate::{Name, model::ApplicationContent};
+use crate::{Name, manifest::Resolved, model::ApplicationContent};
 
 /// What a user deploys.
 #[derive(Clone, Debug, PartialEq)]
@@ -9,6 +9,15 @@ pub struct Deployment {
     pub content: ApplicationContent,
     /// The manifest's counts. They seed an application that is new to a process; later ones are only compared.
     pub scale: BTreeMap<Name, u32>,
+}
+
+impl From<Resolved> for Deployment {
+    fn from(resolved: Resolved) -> Self {
+        Self {
+            content: resolved.content,
+            scale: resolved.scale,
+        }
+    }
 }
 
 /// What a request came to.

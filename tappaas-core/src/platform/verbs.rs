@@ -8,8 +8,8 @@ use crate::{
         application::{self, Plan, origin},
     },
     model::{
-        Application, ApplicationKey, ApplicationSpec, EnvValue, EnvironmentSpec, Operation,
-        OperationSpec, OperationVerb, Phase,
+        Application, ApplicationContent, ApplicationKey, ApplicationSpec, EnvValue,
+        EnvironmentSpec, Operation, OperationSpec, OperationVerb, Phase,
     },
 };
 
@@ -379,7 +379,7 @@ fn unchanged(application: &Application) -> Accepted {
 fn new_application(key: &ApplicationKey, deployment: &Deployment) -> Application {
     let mut metadata = Metadata::new(&key.scope(), key.name.as_str());
     metadata.finalizers.push(FINALIZER.to_owned());
-    let mut content = deployment.content.clone();
+    let mut content = content_of(key.name.as_str(), deployment);
     content.config.clear();
     let spec = ApplicationSpec {
         content,
@@ -390,10 +390,16 @@ fn new_application(key: &ApplicationKey, deployment: &Deployment) -> Application
     Application::new(metadata, spec)
 }
 
+fn content_of(name: &str, deployment: &Deployment) -> ApplicationContent {
+    let mut content = deployment.content.clone();
+    content.build.name = name.to_owned();
+    content
+}
+
 /// A deployment changes neither what `config set` made nor counts that are set.
 fn change_content(application: &mut Application, deployment: &Deployment) {
     let config = std::mem::take(&mut application.spec.content.config);
-    application.spec.content = deployment.content.clone();
+    application.spec.content = content_of(&application.metadata.name, deployment);
     application.spec.content.config = config;
     application.spec.rollback = None;
     application.spec.attempt += 1;

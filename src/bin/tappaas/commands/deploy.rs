@@ -1,13 +1,9 @@
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result, bail};
+use tappaas::Package;
 use tappaas_api::types::{Deployment, RollbackRequest, Scale, SourceRequest};
-use tappaas_core::{Digest, Name, manifest::Manifest};
-use tappaas_local::archive::{self, Limits};
+use tappaas_core::Name;
 
 use super::{install, operation, session::Session};
 use crate::{
@@ -15,92 +11,30 @@ use crate::{
     output::bytes,
 };
 
-/// A folder, packed and ready to be deployed.
-pub(super) struct Package {
-    pub(super) name: Name,
-    pub(super) manifest: String,
-    pub(super) archive: tempfile::NamedTempFile,
-    pub(super) digest: Digest,
-    pub(super) size: u64,
+/// The request that deploys a package once its archive is uploaded.
+pub(super) fn deployment(package: &Package) -> Deployment {
+    Deployment {
+        source: SourceRequest::Upload {
+            digest: package.digest.clone(),
+        },
+        manifest: package.manifest.clone(),
+    }
 }
 
-impl Package {
-    /// Reads the manifest of a folder and packs the folder, without what is ignored.
-    pub(super) fn read(path: &Path, name: Option<&Name>) -> Result<Self> {
-        let shown = path.display();
-        let folder = fs::canonicalize(path).with_context(|| format!("cannot find {shown}"))?;
-        if !folder.is_dir() {
-            bail!("{shown} is no folder; name the folder of the source code");
-        }
-        let manifest = read_manifest(&folder)?;
-        let parsed = Manifest::parse(&manifest, Manifest::FILE)?;
-        let name = match name.cloned().or_else(|| parsed.name.clone()) {
-            Some(name) => name,
-            None => name_of(&folder)?,
-        };
-        let mut archive = tempfile::NamedTempFile::new().context("cannot make a temporary file")?;
-        let packed = archive::pack(
-            &folder,
-            &parsed.build.ignore,
-            &Limits::SOURCE,
-            archive.as_file_mut(),
-        )?;
-        Ok(Self {
-            name,
-            manifest,
+/// Sends a package's archive to the server.
+pub(super) async fn upload(session: &Session, package: &Package) -> Result<()> {
+    let archive = package.archive.try_clone();
+    let archive = tokio::fs::File::from_std(archive.context("cannot open the packed source")?);
+    session
+        .client
+        .upload(
+            &session.environment,
+            &package.name,
+            &package.digest,
             archive,
-            digest: packed.digest,
-            size: packed.size,
-        })
-    }
-
-    pub(super) fn deployment(&self) -> Deployment {
-        Deployment {
-            source: SourceRequest::Upload {
-                digest: self.digest.clone(),
-            },
-            manifest: self.manifest.clone(),
-        }
-    }
-
-    /// Sends the archive to the server.
-    pub(super) async fn upload(&self, session: &Session) -> Result<()> {
-        let file = tokio::fs::File::open(self.archive.path())
-            .await
-            .context("cannot open the packed source")?;
-        session
-            .client
-            .upload(&session.environment, &self.name, &self.digest, file)
-            .await?;
-        Ok(())
-    }
-}
-
-fn read_manifest(folder: &Path) -> Result<String> {
-    let path = folder.join(Manifest::FILE);
-    let shown = path.display();
-    match fs::metadata(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(String::new()),
-        Err(error) => return Err(error).with_context(|| format!("cannot look at {shown}")),
-        Ok(metadata) if metadata.len() > Manifest::SIZE_MAX as u64 => {
-            bail!("{shown} has more than {}", bytes(Manifest::SIZE_MAX as u64))
-        }
-        Ok(_) => {}
-    }
-    fs::read_to_string(&path).with_context(|| format!("cannot read {shown}"))
-}
-
-/// The folder's name, as near as a name can be.
-fn name_of(folder: &Path) -> Result<Name> {
-    let name = folder
-        .file_name()
-        .and_then(|name| Name::nearest(&name.to_string_lossy()));
-    name.with_context(|| {
-        format!(
-            "{} gives the application no name; give it one with --name",
-            folder.display()
         )
-    })
+        .await?;
+    Ok(())
 }
 
 pub(super) async fn deploy(session: &Session, args: &DeployArgs) -> Result<ExitCode> {
@@ -114,8 +48,9 @@ pub(super) async fn deploy(session: &Session, args: &DeployArgs) -> Result<ExitC
                 path.display(),
                 bytes(package.size)
             ));
-            package.upload(session).await?;
-            (package.name.clone(), package.deployment())
+            upload(session, &package).await?;
+            let deployment = deployment(&package);
+            (package.name, deployment)
         }
     };
     let accepted = session
@@ -189,7 +124,7 @@ pub(super) async fn plan(session: &Session, args: &PlanArgs) -> Result<()> {
     let package = Package::read(&args.path, args.name.as_ref())?;
     let plan = session
         .client
-        .plan(&session.environment, &package.name, &package.deployment())
+        .plan(&session.environment, &package.name, &deployment(&package))
         .await?;
     let printer = session.printer;
     printer.value(&plan, |plan| {

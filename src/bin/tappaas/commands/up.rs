@@ -6,14 +6,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use tappaas::Package;
 use tappaas_api::types::{LogQuery, Stop};
 use tappaas_core::Name;
 
-use super::{
-    deploy::{self, Package},
-    logs, operation,
-    session::Session,
-};
+use super::{deploy, logs, operation, session::Session};
 use crate::{
     cli::{Global, Isolation, ServeArgs, UpArgs},
     output::Printer,
@@ -67,10 +64,14 @@ pub(crate) async fn up(
 }
 
 async fn run(session: &Session, package: &Package, detach: bool) -> Result<ExitCode> {
-    package.upload(session).await?;
+    deploy::upload(session, package).await?;
     let accepted = session
         .client
-        .deploy(&session.environment, &package.name, &package.deployment())
+        .deploy(
+            &session.environment,
+            &package.name,
+            &deploy::deployment(package),
+        )
         .await?;
     let code = operation::settle(session, &accepted, true).await?;
     if code != ExitCode::SUCCESS {
