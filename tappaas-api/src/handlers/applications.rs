@@ -6,7 +6,7 @@ use tappaas_core::{
     platform,
 };
 
-use super::{accepted, require_environment};
+use super::accepted;
 use crate::{
     State,
     extract::{Json, Path},
@@ -30,7 +30,7 @@ pub(super) async fn list_applications(
     Path(path): Path<EnvironmentPath>,
 ) -> Answer<axum::Json<List<Application>>> {
     let scope = path.scope();
-    require_environment(&state.platform, &scope)?;
+    state.platform.require_environment(&scope)?;
     let applications = state.platform.client().list::<ApplicationSpec>(&scope);
     let shown = applications.iter().filter_map(|application| {
         let name = Name::new(application.metadata.name.as_str()).ok()?;

@@ -52,7 +52,9 @@ pub(super) async fn exec(
         ));
         return Err(failure.with_status(StatusCode::UPGRADE_REQUIRED));
     };
-    let wanted = resolved(&state, &path.key(), wanted)?;
+    let key = path.key();
+    state.platform.application(&key)?;
+    let wanted = resolved(&state, &key, wanted)?;
     let room = commands.enter()?;
     let running = state.platform.backends().scheduler.exec(&wanted).await?;
     tokio::spawn(async move {

@@ -14,11 +14,7 @@ mod volumes;
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use tappaas_core::{
-    Error, Result, Scope,
-    model::{ApplicationKey, EnvironmentSpec},
-    platform::Platform,
-};
+use tappaas_core::model::ApplicationKey;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{State, types::Accepted};
@@ -93,16 +89,4 @@ fn accepted(key: &ApplicationKey, accepted: tappaas_core::platform::Accepted) ->
         response.headers_mut().insert(header::LOCATION, location);
     }
     response
-}
-
-/// Refuses an environment that does not exist.
-fn require_environment(platform: &Platform, scope: &Scope) -> Result<()> {
-    let missing = || Error::not_found(format!("there is no environment {scope}"));
-    let (Some(project), Some(name)) = (scope.parent(), scope.names().last()) else {
-        return Err(missing());
-    };
-    let found = platform
-        .client()
-        .get::<EnvironmentSpec>(&project, name.as_str())?;
-    found.map(drop).ok_or_else(missing)
 }

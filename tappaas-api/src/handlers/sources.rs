@@ -4,7 +4,6 @@ use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use http::{HeaderMap, StatusCode, header};
 use tappaas_core::{Error, ErrorKind, Result};
 
-use super::require_environment;
 use crate::{
     State,
     extract::{Path, too_large},
@@ -30,7 +29,7 @@ pub(super) async fn upload_source(
     body: Body,
 ) -> Answer<StatusCode> {
     let (key, limit) = (path.key(), state.limits.source);
-    require_environment(&state.platform, &key.scope())?;
+    state.platform.require_environment(&key.scope())?;
     let length = headers.get(header::CONTENT_LENGTH);
     let length: Option<u64> = length.and_then(|length| length.to_str().ok()?.parse().ok());
     if length.is_some_and(|length| length > limit) {

@@ -2,7 +2,6 @@ use axum::extract::State as FromState;
 use http::StatusCode;
 use tappaas_core::model::{ApplicationSpec, VolumeObjectSpec};
 
-use super::require_environment;
 use crate::{
     State,
     extract::Path,
@@ -23,7 +22,7 @@ pub(super) async fn list_volumes(
     Path(path): Path<EnvironmentPath>,
 ) -> Answer<axum::Json<List<Volume>>> {
     let scope = path.scope();
-    require_environment(&state.platform, &scope)?;
+    state.platform.require_environment(&scope)?;
     let client = state.platform.client();
     let mut shown = Vec::new();
     for object in client.list::<VolumeObjectSpec>(&scope) {

@@ -27,6 +27,25 @@ impl Platform {
         }
     }
 
+    /// Refuses an environment that does not exist.
+    ///
+    /// # Errors
+    /// `NotFound`, with the command that creates it.
+    pub fn require_environment(&self, environment: &Scope) -> Result<()> {
+        let missing = |name| {
+            Error::not_found(format!(
+                "there is no environment `{name}`; create it with `tappaas env create {name}`"
+            ))
+        };
+        let (Some(project), Some(name)) = (environment.parent(), environment.names().last()) else {
+            return Err(Error::invalid("the whole cluster is no environment"));
+        };
+        let found = self
+            .client()
+            .get::<EnvironmentSpec>(&project, name.as_str())?;
+        found.map(drop).ok_or_else(|| missing(name))
+    }
+
     /// Removes an environment that has no applications and no volumes.
     ///
     /// # Errors

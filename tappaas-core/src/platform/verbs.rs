@@ -2,14 +2,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Accepted, Deployment, Platform};
 use crate::{
-    Digest, Error, ErrorKind, Kind, Metadata, Name, Result, Scope,
+    Digest, Error, ErrorKind, Kind, Metadata, Name, Result,
     controller::{
         FINALIZER,
         application::{self, Plan, origin},
     },
     model::{
-        Application, ApplicationContent, ApplicationKey, ApplicationSpec, EnvValue,
-        EnvironmentSpec, Operation, OperationSpec, OperationVerb, Phase,
+        Application, ApplicationContent, ApplicationKey, ApplicationSpec, EnvValue, Operation,
+        OperationSpec, OperationVerb, Phase,
     },
 };
 
@@ -24,14 +24,14 @@ impl Platform {
     /// # Errors
     /// `NotFound` if the environment does not exist; `Conflict` while the application is being destroyed.
     pub async fn deploy(&self, key: &ApplicationKey, deployment: Deployment) -> Result<Accepted> {
-        self.require_environment(key)?;
+        self.require_environment(&key.scope())?;
         for _ in 0..3 {
             let result = match self
                 .client()
                 .get::<ApplicationSpec>(&key.scope(), key.name.as_str())?
             {
                 None => self.create_application(key, &deployment).await,
-                Some(_) => self.redeploy(key, &deployment).await,
+                Some(_) => self.deploy_again(key, &deployment).await,
             };
             match result {
                 // Somebody created or destroyed it in between.
@@ -50,13 +50,14 @@ impl Platform {
     /// # Errors
     /// As [`Platform::deploy`].
     pub async fn plan(&self, key: &ApplicationKey, deployment: Deployment) -> Result<Plan> {
-        self.require_environment(key)?;
+        self.require_environment(&key.scope())?;
         let existing = self
             .client()
             .get::<ApplicationSpec>(&key.scope(), key.name.as_str())?;
         let application = match existing {
             Some(mut application) => {
-                change_content(&mut application, &deployment);
+                let same = |application: &mut Application| Ok(redeploy(application, &deployment));
+                advance(&mut application, OperationVerb::Deploy, same)?;
                 application
             }
             None => new_application(key, &deployment),
@@ -140,8 +141,9 @@ impl Platform {
     /// Makes a new release with the content and image of an older one; `None`: of the healthy one before the current.
     ///
     /// # Errors
-    /// `NotFound` if there is no such release.
+    /// `NotFound` without the application or such a release.
     pub async fn rollback(&self, key: &ApplicationKey, to: Option<u64>) -> Result<Accepted> {
+        self.application(key)?;
         let releases = self.context.releases(key);
         let healthy =
             |r: &&crate::model::Release| r.status.phase == crate::model::ReleasePhase::Healthy;
@@ -172,6 +174,7 @@ impl Platform {
     /// # Errors
     /// `NotFound` without the application or a healthy release.
     pub async fn restart(&self, key: &ApplicationKey) -> Result<Accepted> {
+        self.application(key)?;
         let releases = self.context.releases(key);
         let current = releases
             .iter()
@@ -213,6 +216,9 @@ impl Platform {
     }
 
     fn unknown(&self, key: &ApplicationKey) -> Error {
+        if let Err(error) = self.require_environment(&key.scope()) {
+            return error;
+        }
         let others = self.client().keys(Kind::Application, &key.scope());
         let mut message = format!(
             "there is no application `{}` in environment {}",
@@ -231,21 +237,6 @@ impl Platform {
         Error::not_found(message)
     }
 
-    fn require_environment(&self, key: &ApplicationKey) -> Result<()> {
-        let scope = Scope::project(key.tenant.clone(), key.project.clone());
-        if self
-            .client()
-            .get::<EnvironmentSpec>(&scope, key.environment.as_str())?
-            .is_some()
-        {
-            return Ok(());
-        }
-        let name = &key.environment;
-        Err(Error::not_found(format!(
-            "there is no environment `{name}`; create it with `tappaas env create {name}`"
-        )))
-    }
-
     async fn create_application(
         &self,
         key: &ApplicationKey,
@@ -260,7 +251,11 @@ impl Platform {
             .await
     }
 
-    async fn redeploy(&self, key: &ApplicationKey, deployment: &Deployment) -> Result<Accepted> {
+    async fn deploy_again(
+        &self,
+        key: &ApplicationKey,
+        deployment: &Deployment,
+    ) -> Result<Accepted> {
         let before = self.application(key)?;
         let mut notes = Vec::new();
         for (process, wanted) in &deployment.scale {
@@ -270,14 +265,9 @@ impl Platform {
                 ));
             }
         }
-        let failed = before.status.phase == Phase::Failed;
         let mut accepted = self
             .change(key, OperationVerb::Deploy, |application| {
-                let before = application.spec.clone();
-                change_content(application, deployment);
-                let same = application.spec.content == before.content;
-                application.spec.attempt = before.attempt;
-                Ok(failed || !same || application.spec.scale != before.scale)
+                Ok(redeploy(application, deployment))
             })
             .await?;
         accepted.notes = notes;
@@ -294,16 +284,7 @@ impl Platform {
         let mut changed = false;
         let application = self
             .modify(key, |application| {
-                let before = application.spec.clone();
-                changed = change(application)?;
-                if !changed {
-                    application.spec = before;
-                    return Ok(());
-                }
-                if !matches!(verb, OperationVerb::Rollback | OperationVerb::Restart) {
-                    application.spec.rollback = rebuilt(&before, application);
-                }
-                application.spec.attempt += 1;
+                changed = advance(application, verb, &mut change)?;
                 Ok(())
             })
             .await?;
@@ -361,6 +342,24 @@ impl Platform {
     }
 }
 
+/// Applies `change`, and asks for a release if that says that something changed.
+fn advance(
+    application: &mut Application,
+    verb: OperationVerb,
+    mut change: impl FnMut(&mut Application) -> Result<bool>,
+) -> Result<bool> {
+    let before = application.spec.clone();
+    if !change(application)? {
+        application.spec = before;
+        return Ok(false);
+    }
+    if !matches!(verb, OperationVerb::Rollback | OperationVerb::Restart) {
+        application.spec.rollback = rebuilt(&before, application);
+    }
+    application.spec.attempt += 1;
+    Ok(true)
+}
+
 /// With the source and build of a release that was rolled back to, its image is used again, whatever else changed.
 fn rebuilt(before: &ApplicationSpec, now: &Application) -> Option<u64> {
     let content = &now.spec.content;
@@ -396,13 +395,13 @@ fn content_of(name: &str, deployment: &Deployment) -> ApplicationContent {
     content
 }
 
-/// A deployment changes neither what `config set` made nor counts that are set.
-fn change_content(application: &mut Application, deployment: &Deployment) {
+/// A deployment changes neither what `config set` made nor counts that are set. Says whether it changes anything: what failed is
+/// tried again.
+fn redeploy(application: &mut Application, deployment: &Deployment) -> bool {
+    let before = application.spec.clone();
     let config = std::mem::take(&mut application.spec.content.config);
     application.spec.content = content_of(&application.metadata.name, deployment);
     application.spec.content.config = config;
-    application.spec.rollback = None;
-    application.spec.attempt += 1;
     for (process, count) in &deployment.scale {
         application
             .spec
@@ -410,6 +409,7 @@ fn change_content(application: &mut Application, deployment: &Deployment) {
             .entry(process.clone())
             .or_insert(*count);
     }
+    application.status.phase == Phase::Failed || application.spec != before
 }
 
 fn check_counts(application: &mut Application, counts: &BTreeMap<Name, u32>) -> Result<()> {
