@@ -1,6 +1,6 @@
 //! Carries the input and output of a command over an upgraded connection.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _};
@@ -14,6 +14,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::codec::Framed;
 
 use crate::types::{Frame, FrameCodec, Problem};
+
+/// How long a client may take to leave once its command has ended.
+const FAREWELL_MAX: Duration = Duration::from_secs(5);
 
 /// Room for the commands that run at the same time.
 #[derive(Clone, Debug)]
@@ -47,12 +50,17 @@ pub(crate) async fn relay(connection: Upgraded, running: Exec) {
         let broken = Error::unavailable("the command ended without saying how");
         sink.send(Frame::Problem(Problem::from(&broken))).await
     };
+    let mut consume = pin!(consume(frames, input));
     let produced: std::io::Result<()> = tokio::select! {
         produced = produce => produced,
-        () = consume(frames, input) => Ok(()),
+        () = &mut consume => return,
     };
     if let Err(error) = produced {
-        tracing::debug!(%error, "the client of a command is gone");
+        return tracing::debug!(%error, "the client of a command is gone");
+    }
+    // With input unread the kernel would reset the connection, and take the last frames from the client.
+    if sink.close().await.is_ok() {
+        let _ = tokio::time::timeout(FAREWELL_MAX, consume).await;
     }
 }
 
