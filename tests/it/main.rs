@@ -1,4 +1,6 @@
 //! Tests of the whole: this is the root package's only integration-test binary.
 
+#[cfg(feature = "program")]
+mod program;
 mod samples;
 mod tidy;

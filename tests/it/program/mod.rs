@@ -1,0 +1,25 @@
+//! The program as people meet it: a server of its own for every test, commands typed at it, requests sent through its edge.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, waits for conditions, and says what it could not try"
+)]
+
+mod census;
+mod first_page;
+mod inside;
+mod load;
+mod platform;
+mod refusals;
+mod releases;
+#[expect(
+    dead_code,
+    reason = "it is compiled by itself, to run inside instances"
+)]
+mod server;
+mod sources;
+mod survival;
+mod upload;
+mod wrong_use;
