@@ -338,8 +338,9 @@ fn destroy(snapshot: &Snapshot) -> Plan {
     steps.extend(active.map(|build| Step::CancelBuild {
         number: build.spec.number,
     }));
-    steps.extend(snapshot.workloads.keys().cloned().map(Step::RemoveWorkload));
-    if !snapshot.workloads.is_empty() {
+    // Instances have their grace; until they are gone they hold volumes, and it is not over.
+    steps.extend(snapshot.remains.iter().cloned().map(Step::RemoveWorkload));
+    if !snapshot.remains.is_empty() {
         return Plan {
             steps,
             next: Some(Duration::from_millis(200)),

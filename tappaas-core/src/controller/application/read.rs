@@ -37,6 +37,7 @@ impl Context {
             builds: self.builds(key),
             operations: self.open_operations(key),
             workloads: BTreeMap::new(),
+            remains: BTreeSet::new(),
             routes: BTreeMap::new(),
             volumes: self.backends.volumes.list().await?,
             claims: BTreeMap::new(),
@@ -50,6 +51,7 @@ impl Context {
         snapshot.claims = self.claims(&snapshot);
         snapshot.peers = self.peers(&snapshot).await?;
         snapshot.workloads = self.workloads(&snapshot).await?;
+        snapshot.remains = self.remains(&snapshot).await?;
         snapshot.routes = self.routes(&snapshot).await?;
         Ok(snapshot)
     }
@@ -148,6 +150,15 @@ impl Context {
             }
         }
         Ok(callers)
+    }
+
+    async fn remains(&self, snapshot: &Snapshot) -> Result<BTreeSet<WorkloadId>> {
+        if snapshot.application.metadata.deletion.is_none() {
+            return Ok(BTreeSet::new());
+        }
+        let mut all = self.backends.scheduler.list().await?;
+        all.retain(|id| id.application == snapshot.key);
+        Ok(all.into_iter().collect())
     }
 
     async fn workloads(&self, snapshot: &Snapshot) -> Result<BTreeMap<WorkloadId, WorkloadStatus>> {

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     Name, Timestamp,
@@ -22,6 +22,8 @@ pub struct Snapshot {
     pub operations: Vec<Operation>,
     /// What runs of it.
     pub workloads: BTreeMap<WorkloadId, WorkloadStatus>,
+    /// The workloads of which something is left, also removed ones. Asked for an application alone that is being destroyed.
+    pub remains: BTreeSet<WorkloadId>,
     /// What leads to it.
     pub routes: BTreeMap<RouteId, RouteStatus>,
     /// Its volumes.
