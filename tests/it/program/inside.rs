@@ -30,6 +30,40 @@ fn a_command_inside_an_instance_passes_code_and_streams() {
 }
 
 #[test]
+fn a_volume_outlives_its_application_until_it_is_deleted() {
+    let platform = Platform::served();
+    let folder = platform.dir("shop");
+    let manifest = "[volumes.notes]\npath = \"/notes\"\n";
+    sources::write_server(&folder, "one", "", manifest);
+    let exec = |script| platform.ok(&["exec", "shop", "--", "sh", "-c", script]);
+    platform.ok(&["deploy", text(&folder)]);
+    exec("echo kept > /notes/note");
+    let ran = platform.run(&["volumes", "rm", "shop", "notes", "--yes"]);
+    ran.refused(&["shop uses volume notes"]);
+    let printed = platform.ok(&["destroy", "shop"]);
+    assert!(printed.contains("kept volume notes"), "{printed}");
+    assert!(
+        printed.contains("tappaas volumes rm shop notes"),
+        "{printed}"
+    );
+    let volumes = platform.json(&["volumes", "ls"]);
+    assert_eq!(volumes["items"][0]["name"], "notes");
+
+    platform.ok(&["deploy", text(&folder)]);
+    assert_eq!(exec("cat /notes/note"), "kept\n");
+    let ran = platform.run_with(&["destroy", "shop", "--volumes"], "no\n");
+    ran.refused(&["nothing was destroyed"]);
+    assert_eq!(exec("cat /notes/note"), "kept\n");
+    let printed = platform.ok(&["destroy", "shop", "--volumes", "--yes"]);
+    assert!(printed.contains("deleted volume notes"), "{printed}");
+    let volumes = platform.json(&["volumes", "ls"]);
+    assert_eq!(volumes["items"].as_array().unwrap().len(), 0);
+
+    platform.ok(&["deploy", text(&folder)]);
+    assert_eq!(exec("ls /notes"), "");
+}
+
+#[test]
 fn environments_are_made_kept_apart_and_removed() {
     let platform = Platform::served();
     let folder = platform.dir("shop");

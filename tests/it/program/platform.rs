@@ -5,7 +5,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -336,17 +336,21 @@ fn within(time_max: Duration, mut condition: impl FnMut() -> bool, late: impl Fn
 
 /// Whether this machine lets the program build sandboxes, with limits and networks, by the program's own word.
 fn sandboxes_work() -> bool {
-    let report = Command::new(env!("CARGO_BIN_EXE_tappaas"))
-        .args(["doctor", "-o", "json"])
-        .output()
-        .unwrap();
-    let report: serde_json::Value = serde_json::from_slice(&report.stdout).unwrap();
-    let parts = ["namespaces", "overlay", "seccomp", "limits", "network"];
-    let works = report["root"] == true && parts.iter().all(|part| report[part]["state"] == "ok");
-    if !works {
-        eprintln!("NOT IN SANDBOXES: these instances run with `--isolation none`; {report}");
-    }
-    works
+    static WORK: LazyLock<bool> = LazyLock::new(|| {
+        let report = Command::new(env!("CARGO_BIN_EXE_tappaas"))
+            .args(["doctor", "-o", "json"])
+            .output()
+            .unwrap();
+        let report: serde_json::Value = serde_json::from_slice(&report.stdout).unwrap();
+        let parts = ["namespaces", "overlay", "seccomp", "limits", "network"];
+        let works =
+            report["root"] == true && parts.iter().all(|part| report[part]["state"] == "ok");
+        if !works {
+            eprintln!("NOT IN SANDBOXES: these instances run with `--isolation none`; {report}");
+        }
+        works
+    });
+    *WORK
 }
 
 fn free_port() -> u16 {
