@@ -153,14 +153,35 @@ pub(crate) fn age(now: tappaas_core::Timestamp, then: Option<tappaas_core::Times
     }
 }
 
-/// Bytes for people, in powers of 1024.
+/// Bytes for people, in powers of 1024: `2.3 KiB`, `64 MiB`.
 pub(crate) fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut unit = 0;
-    let mut shown = bytes;
-    while shown >= 10_240 && unit < UNITS.len() - 1 {
-        shown /= 1024;
+    let (mut unit, mut whole, mut rest) = (0, bytes, 0);
+    while whole >= 1024 && unit < UNITS.len() - 1 {
+        (whole, rest) = (whole / 1024, whole % 1024);
         unit += 1;
     }
-    format!("{shown} {}", UNITS[unit])
+    match rest * 10 / 1024 {
+        tenth @ 1.. if whole < 10 => format!("{whole}.{tenth} {}", UNITS[unit]),
+        _ => format!("{whole} {}", UNITS[unit]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn bytes_are_shown_with_two_digits_at_least() {
+        let shown = [0, 1023, 1024, 2346, 10_240, 1_090_519, 64 << 20, u64::MAX].map(super::bytes);
+        let expected = [
+            "0 B",
+            "1023 B",
+            "1 KiB",
+            "2.2 KiB",
+            "10 KiB",
+            "1 MiB",
+            "64 MiB",
+            "16777215 TiB",
+        ];
+        assert_eq!(shown, expected);
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -35,6 +35,12 @@ impl DataDir {
     /// The log of a server that was started in the background.
     pub(crate) fn server_log(&self) -> PathBuf {
         self.0.join("server.log")
+    }
+
+    /// Lets other users pass through the directory, though not look into it: processes without a sandbox get a user of their own.
+    pub(crate) fn let_pass(&self) -> Result<()> {
+        fs::set_permissions(&self.0, fs::Permissions::from_mode(0o711))
+            .with_context(|| format!("cannot set the mode of {}", self.0.display()))
     }
 
     /// Makes the directory, readable by its owner alone, and refuses one that is somebody else's.
@@ -70,6 +76,13 @@ fn data_home() -> Result<PathBuf> {
     let home = variable("XDG_DATA_HOME").filter(|path| path.is_absolute());
     let home = home.or_else(|| Some(variable("HOME")?.join(".local/share")));
     home.context("there is no home directory; name a directory with --data-dir")
+}
+
+/// XDG Base Directory Specification: `$XDG_CONFIG_HOME`, else `$HOME/.config`.
+pub(crate) fn config_home() -> Result<PathBuf> {
+    let home = variable("XDG_CONFIG_HOME").filter(|path| path.is_absolute());
+    let home = home.or_else(|| Some(variable("HOME")?.join(".config")));
+    home.context("there is no home directory: HOME is not set")
 }
 
 /// The program itself, which is also its helpers.

@@ -29,13 +29,17 @@ pub(super) async fn upload_source(
     body: Body,
 ) -> Answer<StatusCode> {
     let (key, limit) = (path.key(), state.limits.source);
-    state.platform.require_environment(&key.scope())?;
+    let bytes = bounded(body, state.limits).boxed();
+    if let Err(error) = state.platform.require_environment(&key.scope()) {
+        // A client that cannot send on would take that for the failure, and not read this answer.
+        let _ = bytes.for_each(async |_| ()).await;
+        return Err(error.into());
+    }
     let length = headers.get(header::CONTENT_LENGTH);
     let length: Option<u64> = length.and_then(|length| length.to_str().ok()?.parse().ok());
     if length.is_some_and(|length| length > limit) {
         return Err(too_large(limit));
     }
-    let bytes = bounded(body, state.limits).boxed();
     match state.platform.upload(&key, &digest, bytes).await {
         Ok(_) => Ok(StatusCode::NO_CONTENT),
         Err(error) if error.kind() == ErrorKind::Exhausted => {

@@ -23,9 +23,9 @@ pub(crate) enum Command {
     Plan(PlanArgs),
     /// List the applications
     Apps,
-    /// Show how an application is
+    /// Show an application: its release, hosts, processes and instances
     Status(AppArgs),
-    /// Show what an application writes
+    /// Show what an application wrote to its output
     Logs(LogsArgs),
     /// List the releases of an application
     Releases(AppArgs),
@@ -77,7 +77,7 @@ pub(crate) enum Command {
     Doctor,
     /// Print a completion script
     Completions {
-        /// For this shell
+        /// The shell to complete commands in
         shell: Shell,
     },
 }
@@ -135,19 +135,19 @@ pub(crate) struct PlanArgs {
 pub(crate) struct LogsArgs {
     #[command(flatten)]
     pub(crate) app: AppArgs,
-    /// Go on with later lines
+    /// Go on with new lines as they come
     #[arg(short, long)]
     pub(crate) follow: bool,
-    /// Of this process only
+    /// Lines of this process only
     #[arg(long, value_name = "NAME")]
     pub(crate) process: Option<Name>,
-    /// Of this build instead
+    /// Lines of the build with this number instead
     #[arg(long, value_name = "N", conflicts_with_all = ["process", "since"])]
     pub(crate) build: Option<u64>,
-    /// Not before: a time such as 2026-11-21T08:00:00Z, or a span such as 10m
+    /// No lines from before: a time such as 2026-11-21T08:00:00Z, or a span such as 10m
     #[arg(long, value_name = "WHEN")]
     pub(crate) since: Option<String>,
-    /// The last so many lines
+    /// At most so many of the last lines
     #[arg(long, value_name = "LINES", default_value_t = 200)]
     pub(crate) tail: usize,
 }
@@ -223,10 +223,10 @@ impl FromStr for Scale {
 pub(crate) struct ExecArgs {
     #[command(flatten)]
     pub(crate) app: AppArgs,
-    /// In an instance of this process
+    /// The process in an instance of which to run it
     #[arg(long, value_name = "NAME", default_value = "web")]
     pub(crate) process: Name,
-    /// In this instance
+    /// The instance to run it in, as `status` names it [default: one that is ready]
     #[arg(long, value_name = "ID")]
     pub(crate) instance: Option<String>,
     /// The program and its arguments
@@ -236,7 +236,7 @@ pub(crate) struct ExecArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// Set variables, and release them
+    /// Set variables, and roll out a release with them
     Set {
         #[command(flatten)]
         app: AppArgs,
@@ -247,7 +247,7 @@ pub(crate) enum ConfigCommand {
         #[arg(long)]
         no_wait: bool,
     },
-    /// Unset variables, and release that
+    /// Unset variables, and roll out a release without them
     Unset {
         #[command(flatten)]
         app: AppArgs,
@@ -307,7 +307,7 @@ pub(crate) struct DestroyArgs {
     /// Delete its volumes and all that is in them, too
     #[arg(long)]
     pub(crate) volumes: bool,
-    /// Do not ask
+    /// Do not ask before volumes are deleted
     #[arg(long)]
     pub(crate) yes: bool,
 }

@@ -33,49 +33,31 @@ pub(crate) struct Cli {
 
 /// What every command understands.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
-    /// Whose applications
-    #[arg(
-        long,
-        global = true,
-        default_value = "default",
-        hide_default_value = true,
-        value_name = "NAME"
-    )]
+    /// The tenant: whose applications
+    #[arg(long, global = true, default_value = "default", value_name = "NAME")]
     pub(crate) tenant: Name,
 
-    /// In which project
-    #[arg(
-        long,
-        global = true,
-        default_value = "default",
-        hide_default_value = true,
-        value_name = "NAME"
-    )]
+    /// The project that the applications are in
+    #[arg(long, global = true, default_value = "default", value_name = "NAME")]
     pub(crate) project: Name,
 
-    /// In which environment [default: production]
-    #[arg(
-        long,
-        global = true,
-        default_value = "production",
-        hide_default_value = true,
-        value_name = "NAME"
-    )]
+    /// The environment of the project, such as staging
+    #[arg(long, global = true, default_value = "production", value_name = "NAME")]
     pub(crate) env: Name,
 
-    /// Where the server keeps its data, and how a client finds it [default: /var/lib/tappaas as root, else the XDG data folder]
+    /// Where the server keeps its data; other commands find it by the same folder [default: as root /var/lib/tappaas, else ~/.local/share/tappaas]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
 
-    /// How to print
+    /// Print text for people, or JSON for programs
     #[arg(
         short,
         long,
         global = true,
         value_enum,
         default_value = "text",
-        hide_default_value = true,
         hide_possible_values = true,
         value_name = "text|json"
     )]
@@ -95,19 +77,24 @@ pub(crate) enum Format {
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct ServeArgs {
     /// Where applications are served [default: 127.0.0.1:8080]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address)]
     pub(crate) http: Option<SocketAddr>,
 
     /// Where /healthz, /readyz and /metrics are served [default: 127.0.0.1:9180]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address)]
     pub(crate) admin: Option<SocketAddr>,
 
     /// A configuration file in TOML
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
-    /// How instances are kept apart; `none` runs them as plain processes
-    #[arg(long, value_enum, value_name = "auto|none")]
+    /// How instances are kept apart: `auto` in the strongest sandbox that this machine allows, `none` not at all (for code that you trust) [default: auto]
+    #[arg(
+        long,
+        value_enum,
+        hide_possible_values = true,
+        value_name = "auto|none"
+    )]
     pub(crate) isolation: Option<Isolation>,
 
     /// Leave the terminal's session
@@ -123,6 +110,11 @@ impl ServeArgs {
             || self.config.is_some()
             || self.isolation.is_some()
     }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "expected an address and a port, such as 127.0.0.1:8080".to_owned())
 }
 
 /// How instances are kept apart.

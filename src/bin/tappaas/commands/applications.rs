@@ -44,8 +44,10 @@ pub(super) async fn status(session: &Session, app: &Name) -> Result<()> {
     let whole = serde_json::json!({ "application": application, "instances": instances.items });
     printer.value(&whole, |_| {
         overview(session, &application);
-        printer.line("");
-        table(session, &instances.items);
+        if !instances.items.is_empty() {
+            printer.line("");
+            table(session, &instances.items);
+        }
     })
 }
 
@@ -72,9 +74,12 @@ fn overview(session: &Session, app: &Application) {
         printer.line(format_args!("image     {image}"));
     }
     for (name, process) in &app.processes {
-        let reasons = process.reasons.join(", ");
+        let reasons = match process.reasons.is_empty() {
+            true => String::new(),
+            false => format!("  {}", process.reasons.join(", ")),
+        };
         printer.line(format_args!(
-            "process   {name}: {} of {} ready  {reasons}",
+            "process   {name}: {} of {} ready{reasons}",
             process.ready, process.wanted
         ));
     }
@@ -142,7 +147,7 @@ pub(super) async fn releases(session: &Session, app: &Name) -> Result<()> {
                 note,
             ]
         });
-        printer.table(["release", "phase", "age", ""], rows);
+        printer.table(["release", "phase", "age", "note"], rows);
     })
 }
 
@@ -170,7 +175,7 @@ pub(super) async fn builds(session: &Session, app: &Name) -> Result<()> {
                 note,
             ]
         });
-        printer.table(["build", "phase", "took", "age", ""], rows);
+        printer.table(["build", "phase", "took", "age", "note"], rows);
     })
 }
 
@@ -194,7 +199,12 @@ pub(super) async fn diff(session: &Session, args: &DiffArgs) -> Result<()> {
             printer.line("no difference");
         }
         for difference in &list.items {
-            printer.line(&difference.path);
+            let hidden = if difference.masked {
+                "  (--reveal shows the values)"
+            } else {
+                ""
+            };
+            printer.line(format_args!("{}{hidden}", difference.path));
             if let Some(before) = &difference.before {
                 printer.line(format_args!("  - {before}"));
             }

@@ -17,13 +17,13 @@ pub(super) async fn config(session: &Session, command: ConfigCommand) -> Result<
             variables,
             no_wait,
         } => {
-            session
-                .printer
-                .note("note: values are stored unencrypted, readable by the server's user alone");
             let set = variables
                 .iter()
                 .map(|variable| parse(variable))
                 .collect::<Result<_>>()?;
+            session
+                .printer
+                .note("note: values are stored unencrypted, readable by the server's user alone");
             let change = ConfigChange {
                 set,
                 unset: Vec::new(),
@@ -87,6 +87,9 @@ async fn list(session: &Session, app: &Name, reveal: bool) -> Result<()> {
         .await?;
     let printer = session.printer;
     printer.value(&list, |list| {
+        if list.items.is_empty() {
+            return printer.note("no variables; `tappaas config set` sets some");
+        }
         let rows = list.items.iter().map(|variable| {
             let value = variable.value.as_ref().map_or("********", EnvValue::expose);
             let layer = match variable.layer {

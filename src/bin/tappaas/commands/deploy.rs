@@ -129,12 +129,12 @@ pub(super) async fn plan(session: &Session, args: &PlanArgs) -> Result<()> {
     let printer = session.printer;
     printer.value(&plan, |plan| {
         if plan.steps.is_empty() {
-            printer.line("nothing to do");
+            return printer.line("nothing to do");
         }
         for (i, step) in plan.steps.iter().enumerate() {
             printer.line(format_args!("{:>3}  {}", i + 1, step.description));
         }
-        printer.note("the next steps follow from what these come to");
+        printer.note("later steps follow from what these come to");
     })
 }
 

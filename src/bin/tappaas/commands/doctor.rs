@@ -23,13 +23,6 @@ fn show(printer: Printer, report: &Report) {
     for (what, finding) in findings {
         line(printer, what, finding);
     }
-    if !report.root {
-        let pasta = report.pasta.as_ref().map(|path| path.display().to_string());
-        let pasta = pasta.unwrap_or_else(|| {
-            "not installed: instances reach nothing outside; install passt".to_owned()
-        });
-        printer.line(format_args!("  pasta          {pasta}"));
-    }
     match report.isolation() {
         Ok(_) => printer.line("applications can run here"),
         Err(error) => printer.line(error),

@@ -1,4 +1,5 @@
 use anyhow::Result;
+use serde_json::json;
 use tappaas::SystemClock;
 use tappaas_core::Clock as _;
 
@@ -24,13 +25,15 @@ pub(super) async fn environments(session: &Session, command: EnvCommand) -> Resu
         }
         EnvCommand::Create { name } => {
             session.client.create_environment(&project, &name).await?;
-            printer.line(format_args!("created environment {name}"));
-            Ok(())
+            printer.value(&json!({ "created": name }), |_| {
+                printer.line(format_args!("created environment {name}"));
+            })
         }
         EnvCommand::Rm { name } => {
             session.client.remove_environment(&project, &name).await?;
-            printer.line(format_args!("removed environment {name}"));
-            Ok(())
+            printer.value(&json!({ "removed": name }), |_| {
+                printer.line(format_args!("removed environment {name}"));
+            })
         }
     }
 }

@@ -1,6 +1,10 @@
-use std::{fs::OpenOptions, io::Write as _, path::Path};
+use std::{
+    fs::OpenOptions,
+    io::{ErrorKind, Write as _},
+    path::Path,
+};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use crate::output::Printer;
 
@@ -11,12 +15,18 @@ pub(super) fn init(printer: Printer, folder: &Path) -> Result<()> {
     let path = folder.join("tappaas.toml");
     let shown = path.display();
     let file = OpenOptions::new().write(true).create_new(true).open(&path);
+    if let Err(error) = &file
+        && error.kind() == ErrorKind::AlreadyExists
+    {
+        bail!("{shown} exists already; it stays as it is");
+    }
     file.and_then(|mut file| file.write_all(SAMPLE.as_bytes()))
         .with_context(|| format!("cannot write {shown}"))?;
-    printer.line(format_args!(
-        "wrote {shown}; every line in it is a comment, because everything has a default"
-    ));
-    Ok(())
+    printer.value(&serde_json::json!({ "path": path }), |_| {
+        printer.line(format_args!(
+            "wrote {shown}; every line in it is a comment, because everything has a default"
+        ));
+    })
 }
 
 #[cfg(test)]

@@ -7,17 +7,23 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{output::Printer, place::DataDir};
+use crate::{
+    output::Printer,
+    place::{self, DataDir},
+};
 
 /// Prints the unit, and writes it once confirmed.
 pub(crate) fn install(printer: Printer, data: &DataDir, program: &Path, yes: bool) -> Result<()> {
     let root = rustix::process::geteuid().is_root();
-    let path = unit_path(root, data)?;
+    let path = unit_path(root)?;
     let unit = unit(program, data.path(), root)?;
-    printer.line(format_args!("# {}", path.display()));
-    printer.raw(unit.as_bytes());
+    let shown = serde_json::json!({ "path": path, "unit": unit });
+    printer.value(&shown, |_| {
+        printer.line(format_args!("# {}", path.display()));
+        printer.raw(unit.as_bytes());
+    })?;
     if !yes && !confirmed(&format!("Write {}?", path.display()))? {
-        bail!("nothing was written");
+        bail!("nothing was written; on a terminal this asks, elsewhere pass --yes");
     }
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)
@@ -26,20 +32,17 @@ pub(crate) fn install(printer: Printer, data: &DataDir, program: &Path, yes: boo
     std::fs::write(&path, unit).with_context(|| format!("cannot write {}", path.display()))?;
     let user = if root { "" } else { "--user " };
     printer.note(format_args!("written; start it with:\n  systemctl {user}daemon-reload\n  systemctl {user}enable --now tappaas"));
+    if !root {
+        printer.note("so that it runs while you are not logged in, too:\n  loginctl enable-linger");
+    }
     Ok(())
 }
 
-fn unit_path(root: bool, data: &DataDir) -> Result<PathBuf> {
+fn unit_path(root: bool) -> Result<PathBuf> {
     if root {
         return Ok(PathBuf::from("/etc/systemd/system/tappaas.service"));
     }
-    let home = data
-        .path()
-        .ancestors()
-        .find(|path| path.ends_with(".local"))
-        .and_then(Path::parent);
-    let home = home.context("as a plain user the data directory must be in your home directory")?;
-    Ok(home.join(".config/systemd/user/tappaas.service"))
+    Ok(place::config_home()?.join("systemd/user/tappaas.service"))
 }
 
 /// The unit. `KillMode=process`: applications and the edge outlive the server. `Delegate=yes`: limits are ours to set.

@@ -34,12 +34,10 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode> {
     let done = |result: Result<()>| result.map(|()| ExitCode::SUCCESS);
     match cli.command {
         Command::Completions { shell } => {
-            clap_complete::generate(
-                shell,
-                &mut Cli::command(),
-                "tappaas",
-                &mut std::io::stdout(),
-            );
+            // Not to the standard output at once: its reader may go away, as `head` does.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "tappaas", &mut script);
+            printer.raw(&script);
             Ok(ExitCode::SUCCESS)
         }
         Command::Doctor => done(doctor::doctor(printer).await),

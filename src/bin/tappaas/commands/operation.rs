@@ -106,6 +106,8 @@ pub(super) async fn last_lines(session: &Session, operation: &Operation) {
 
 pub(super) async fn cancel(session: &Session, id: &str) -> Result<()> {
     session.client.cancel(&session.environment, id).await?;
-    session.printer.line("cancelled");
-    Ok(())
+    let cancelled = serde_json::json!({ "cancelled": id });
+    session
+        .printer
+        .value(&cancelled, |_| session.printer.line("cancelled"))
 }

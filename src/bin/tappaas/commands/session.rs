@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use anyhow::{Result, bail};
 use tappaas_api::{
     client::Client,
@@ -10,6 +12,7 @@ use crate::{cli::Global, output::Printer, place::DataDir};
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) client: Client,
+    pub(super) socket: PathBuf,
     pub(super) environment: EnvironmentPath,
     pub(super) printer: Printer,
 }
@@ -30,6 +33,7 @@ impl Session {
     pub(super) fn new(data: &DataDir, global: &Global, printer: Printer) -> Self {
         Self {
             client: Client::new(data.socket()),
+            socket: data.socket(),
             environment: EnvironmentPath {
                 tenant: global.tenant.clone(),
                 project: global.project.clone(),

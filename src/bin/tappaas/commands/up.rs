@@ -1,5 +1,6 @@
 use std::{
     fs::{File, OpenOptions},
+    io::{Read as _, Seek as _, SeekFrom},
     os::unix::fs::OpenOptionsExt as _,
     process::{Child, Command, ExitCode, Stdio},
     time::Duration,
@@ -10,7 +11,7 @@ use tappaas::Package;
 use tappaas_api::types::{LogQuery, Stop};
 use tappaas_core::Name;
 
-use super::{deploy, logs, operation, session::Session};
+use super::{deploy, logs, operation, server, session::Session};
 use crate::{
     cli::{Global, Isolation, ServeArgs, UpArgs},
     output::Printer,
@@ -20,7 +21,7 @@ use crate::{
 /// How long a server may take until it answers.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// How much of a server's log is shown when it does not start.
-const LOG_SHOWN: usize = 4096;
+const LOG_SHOWN: u64 = 4096;
 
 /// Builds and runs a folder; starts a server if none runs, and stops what it started when it is interrupted.
 pub(crate) async fn up(
@@ -106,10 +107,7 @@ struct Undo {
 impl Undo {
     async fn run(self, session: &Session) -> Result<()> {
         if self.server {
-            session.client.stop(&Stop { apps: true }).await?;
-            while session.alive().await {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+            server::end(session, &Stop { apps: true }).await?;
         } else if let Some(application) = self.application {
             let accepted = session
                 .client
@@ -133,17 +131,22 @@ async fn start(session: &Session, data: &DataDir, args: &ServeArgs) -> Result<()
         .mode(0o600)
         .open(data.server_log());
     let log = log.with_context(|| format!("cannot write {}", data.server_log().display()))?;
+    // What earlier servers wrote into it explains nothing now.
+    let before = log.metadata().map_or(0, |log| log.len());
     let mut child = spawn(data, args, &log)?;
     let deadline = tokio::time::Instant::now() + START_TIMEOUT;
     while !session.alive().await {
         if let Some(status) = child.try_wait().context("cannot ask how the server is")? {
-            bail!("the server did not start ({status}):\n{}", last_of(data));
+            bail!(
+                "the server did not start ({status}):\n{}",
+                last_of(data, before)
+            );
         }
         if tokio::time::Instant::now() > deadline {
             bail!(
                 "the server does not answer; its log is {}:\n{}",
                 data.server_log().display(),
-                last_of(data)
+                last_of(data, before)
             );
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -175,8 +178,14 @@ fn spawn(data: &DataDir, args: &ServeArgs, log: &File) -> Result<Child> {
     command.spawn().context("cannot start the server")
 }
 
-fn last_of(data: &DataDir) -> String {
-    let log = std::fs::read(data.server_log()).unwrap_or_default();
-    let shown = &log[log.len().saturating_sub(LOG_SHOWN)..];
-    String::from_utf8_lossy(shown).trim_end().to_owned()
+/// The end of what was written to the log since it had `before` bytes.
+fn last_of(data: &DataDir, before: u64) -> String {
+    let mut shown = Vec::new();
+    // The error that this explains is the one to tell.
+    let _ = File::open(data.server_log()).and_then(|mut log| {
+        let end = log.metadata()?.len();
+        log.seek(SeekFrom::Start(before.max(end.saturating_sub(LOG_SHOWN))))?;
+        log.take(LOG_SHOWN).read_to_end(&mut shown)
+    });
+    String::from_utf8_lossy(&shown).trim_end().to_owned()
 }

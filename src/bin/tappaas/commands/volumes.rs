@@ -9,6 +9,10 @@ pub(super) async fn volumes(session: &Session, command: VolumesCommand) -> Resul
         VolumesCommand::Ls => {
             let list = session.client.volumes(&session.environment).await?;
             printer.value(&list, |list| {
+                if list.items.is_empty() {
+                    return printer
+                        .note("no volumes; a manifest declares them under [volumes.NAME]");
+                }
                 let rows = list.items.iter().map(|volume| {
                     let size = |size: Option<u64>| size.map_or_else(|| "-".to_owned(), bytes);
                     let used = if volume.used { "used" } else { "kept" };
@@ -36,8 +40,10 @@ pub(super) async fn volumes(session: &Session, command: VolumesCommand) -> Resul
                 .client
                 .remove_volume(&session.environment, &app, &volume)
                 .await?;
-            printer.line(format_args!("deleted volume {volume} of {app}"));
-            Ok(())
+            let deleted = serde_json::json!({ "application": app, "deleted": volume });
+            printer.value(&deleted, |_| {
+                printer.line(format_args!("deleted volume {volume} of {app}"));
+            })
         }
     }
 }

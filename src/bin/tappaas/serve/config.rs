@@ -78,6 +78,12 @@ impl Config {
         Ok(config)
     }
 
+    /// Says whether applications are to run without a sandbox.
+    pub(super) fn unconfined(&self) -> bool {
+        let Scheduler::Local(scheduler) = &self.scheduler;
+        scheduler.isolation == local::Confinement::None
+    }
+
     fn parse(path: &Path) -> Result<Self> {
         let shown = path.display();
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;

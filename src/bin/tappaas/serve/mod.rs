@@ -4,10 +4,11 @@ mod config;
 
 use std::{future::IntoFuture as _, sync::Arc};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use tappaas::Machine;
 use tappaas_api::{
     Limits, Metrics, MetricsSource, State, admin,
+    client::Client,
     types::{Stop, Version},
 };
 use tokio::{
@@ -38,6 +39,15 @@ pub(crate) async fn serve(data: &DataDir, args: &ServeArgs) -> Result<()> {
     log();
     let config = Config::read(args)?;
     data.make()?;
+    if Client::new(data.socket()).version().await.is_ok() {
+        let shown = data.path().display();
+        bail!(
+            "a server runs already with data directory {shown}; stop it with `tappaas stop`, or name another with --data-dir"
+        );
+    }
+    if config.unconfined() && rustix::process::geteuid().is_root() {
+        data.let_pass()?;
+    }
     let admin = TcpListener::bind(config.admin).await;
     let admin = admin.with_context(|| {
         format!(
@@ -61,14 +71,17 @@ pub(crate) async fn serve(data: &DataDir, args: &ServeArgs) -> Result<()> {
     let watching = tokio::spawn(watching.into_future());
     tracing::info!(data = %data.path().display(), "ready");
     let end = until_told(&mut asked).await?;
+    // First: as long as the API answers, applications may be stopping.
+    let stopped = match end {
+        End::Asked { apps: true } => machine.stop_applications().await,
+        End::Asked { apps: false } | End::Signal => Ok(()),
+    };
     stop.cancel();
     watching.abort();
     if let Err(error) = serving.await.context("the API's task")? {
         tracing::warn!(%error, "the API did not end well");
     }
-    if let End::Asked { apps: true } = end {
-        machine.stop_applications().await?;
-    }
+    stopped?;
     tracing::info!("stopped");
     Ok(())
 }

@@ -91,7 +91,7 @@ impl fmt::Display for Step {
             Self::Report { operation, status } => {
                 write!(f, "report operation {operation}: {}", status.message)
             }
-            Self::SetStatus(status) => write!(f, "record: {}", status.message),
+            Self::SetStatus(status) => write!(f, "note in the status: {}", status.message),
             Self::Forget { application } => write!(f, "forget {application}"),
         }
     }
