@@ -127,6 +127,12 @@ impl Report {
         )))
     }
 
+    /// The program that connects instances and builds with the outside, if a plain user runs them and it can work here.
+    pub fn outside(&self) -> Option<PathBuf> {
+        let works = !self.root && self.network.state == State::Ok;
+        self.pasta.clone().filter(|_| works)
+    }
+
     fn of(tried: &Tried) -> Self {
         let root = nix::unistd::geteuid().is_root();
         let layout = Layout::detect();
@@ -153,7 +159,10 @@ impl Report {
             ),
             limits: limits(root, enforced, layout.version_2()),
             enforced,
-            network: network(root, pasta.is_some()),
+            network: match root {
+                true => addresses(),
+                false => outside(pasta.is_some(), Path::new(TUN)),
+            },
             pasta,
             newuidmap: installed("newuidmap"),
         }
@@ -209,9 +218,11 @@ fn limits(root: bool, enforced: Enforced, version_2: bool) -> Finding {
     };
     match (memory, cpu, pids) {
         (true, true, true) => Finding::ok(format!("limits hold, by {version} of control groups")),
-        (false, false, false) => {
-            Finding::lacking(State::Limited, "no limits hold".to_owned(), remedy)
-        }
+        (false, false, false) => Finding::lacking(
+            State::Limited,
+            "no limits on memory, CPU and processes hold".to_owned(),
+            remedy,
+        ),
         _ => {
             let detail = format!(
                 "limits on {} hold, on {} they do not",
@@ -223,17 +234,35 @@ fn limits(root: bool, enforced: Enforced, version_2: bool) -> Finding {
     }
 }
 
-fn network(root: bool, pasta: bool) -> Finding {
-    if !root {
-        return match pasta {
-            true => Finding::ok("instances reach the outside through pasta".to_owned()),
-            false => Finding::lacking(
-                State::Limited,
-                "instances reach nothing outside".to_owned(),
-                "install pasta (package `passt`), or choose `--network host`, which shares the machine's whole network",
-            ),
-        };
+/// What `pasta` makes its interface with.
+const TUN: &str = "/dev/net/tun";
+
+/// What a plain user's instances reach.
+fn outside(pasta: bool, tun: &Path) -> Finding {
+    let lacking = |detail: &str, remedy: &str| {
+        let detail = format!("instances and builds reach nothing outside{detail}");
+        Finding::lacking(State::Limited, detail, remedy)
+    };
+    if !pasta {
+        return lacking("", "install pasta (package `passt`); or run as root");
     }
+    match fs::OpenOptions::new().read(true).write(true).open(tun) {
+        Ok(_) => Finding::ok("instances and builds reach the outside through pasta".to_owned()),
+        Err(error) => lacking(
+            &format!(
+                ": pasta is installed, but cannot open {} ({error})",
+                tun.display()
+            ),
+            &format!(
+                "let root run `chmod 666 {}`, as most systems have it; or run as root",
+                tun.display()
+            ),
+        ),
+    }
+}
+
+/// What instances of root have.
+fn addresses() -> Finding {
     match network::probe_filter() {
         Ok(()) => {
             Finding::ok("instances have addresses and a packet filter between them".to_owned())
@@ -387,6 +416,18 @@ mod tests {
             "{message}"
         );
         assert!(message.contains("--isolation none"), "{message}");
+    }
+
+    #[test]
+    fn pasta_counts_where_it_can_make_an_interface() {
+        assert_eq!(outside(true, Path::new("/dev/null")).state, State::Ok);
+        let nowhere = outside(true, Path::new("/nonexistent/tun"));
+        assert_eq!(nowhere.state, State::Limited);
+        assert!(
+            nowhere.detail.contains("cannot open /nonexistent/tun"),
+            "{nowhere:?}"
+        );
+        assert_eq!(outside(false, Path::new("/dev/null")).state, State::Limited);
     }
 
     #[test]

@@ -259,7 +259,7 @@ impl Task {
     async fn take_steps(&self, plan: &Plan, disk: &Disk, application: &str) -> Result<()> {
         let connection = self.sandbox.connect(application).await?;
         if self.sandbox.is_cut_off() {
-            self.note("builds cannot reach package registries here: install `pasta` (Debian and Ubuntu: passt), or run the server as root");
+            self.note("builds cannot reach package registries here: `tappaas doctor` says why, and what helps");
         }
         let deadline = Instant::now() + Duration::from_secs(self.sandbox.limits.time.0.into());
         let mut done = Ok(());

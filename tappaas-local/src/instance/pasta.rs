@@ -1,17 +1,22 @@
-use std::{path::Path, process::Stdio};
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+};
 
 use tappaas_core::{Error, Result};
 use tokio::process::Command;
 
 /// Connects the network namespace of process `pid` with the outside.
 ///
-/// `pasta` copies packets as this user, without any privilege; it goes into the background once it is connected, and ends with the
-/// namespace. Nothing is forwarded inwards, and the machine's own services are not reachable by way of the gateway's address.
-pub(super) async fn connect(pasta: &Path, pid: u32) -> Result<()> {
+/// `pasta` copies packets as this user, without any privilege; it goes into the background once it is connected. Not every version ends
+/// with the namespace, so that it is told from others by the file [`id_file`] among its arguments, and killed. Nothing is forwarded inwards, and the machine's own services are not reachable by way of the gateway's address.
+pub(super) async fn connect(pasta: &Path, pid: u32, dir: &Path) -> Result<()> {
     let none = ["-t", "none", "-u", "none", "-T", "none", "-U", "none"];
     let output = Command::new(pasta)
         .args(["--config-net", "--quiet", "--no-map-gw", "--ipv4-only"])
         .args(none)
+        .arg("--pid")
+        .arg(id_file(dir))
         .arg(pid.to_string())
         .env_clear()
         .stdin(Stdio::null())
@@ -35,4 +40,9 @@ pub(super) async fn connect(pasta: &Path, pid: u32) -> Result<()> {
             .trim()
             .to_owned(),
     ))
+}
+
+/// Where the `pasta` of the instance in `dir` writes its process id. Nobody reads it.
+pub(super) fn id_file(dir: &Path) -> PathBuf {
+    dir.join("pasta.pid")
 }

@@ -4,6 +4,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tappaas_core::{Error, Result};
 use tokio::time::Instant;
 
+use super::pasta;
 use crate::{
     fault::Context,
     network,
@@ -46,6 +47,7 @@ pub async fn reap(dir: &Path) -> Result<()> {
         "console.sock",
         "exec.json",
         "instance.json.new",
+        "pasta.pid",
     ] {
         fs::remove_file(dir.join(file)).ok();
     }
@@ -56,11 +58,11 @@ pub async fn reap(dir: &Path) -> Result<()> {
 }
 
 /// The first process of a sandbox takes all others in it along. Those that were cloned from the shim and did not get further are
-/// told by the shim's arguments, which they still have.
+/// told by the shim's arguments, which they still have, and what connects its network by its own.
 async fn kill_all(record: &Record, dir: &Path) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let mut left = clones_of_shim(dir);
+        let mut left = processes_of(dir);
         left.extend(record.process.and_then(|process| process.alive()));
         left.extend(record.cgroup.processes());
         if left.is_empty() {
@@ -80,14 +82,14 @@ async fn kill_all(record: &Record, dir: &Path) -> Result<()> {
     }
 }
 
-fn clones_of_shim(dir: &Path) -> Vec<Pid> {
-    let arguments = [
-        SHIM.as_bytes(),
-        b"\0",
-        dir.as_os_str().as_encoded_bytes(),
-        b"\0",
-    ]
-    .concat();
+/// Clones of the shim, and `pasta`.
+fn processes_of(dir: &Path) -> Vec<Pid> {
+    let arguments = |name: &str, path: &Path| {
+        let path = path.as_os_str().as_encoded_bytes();
+        [b"\0", name.as_bytes(), b"\0", path, b"\0"].concat()
+    };
+    let shim = arguments(SHIM, dir);
+    let pasta = arguments("--pid", &pasta::id_file(dir));
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     pids.filter(|pid| {
@@ -95,7 +97,8 @@ fn clones_of_shim(dir: &Path) -> Vec<Pid> {
         let alive = || {
             fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
         };
-        line.ends_with(&arguments) && alive()
+        let connects = || line.windows(pasta.len()).any(|part| part == pasta);
+        (line.ends_with(&shim) || connects()) && alive()
     })
     .filter_map(Pid::from_raw)
     .collect()

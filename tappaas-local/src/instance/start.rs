@@ -40,7 +40,7 @@ impl Instance {
         prepare_folder(dir, spec)?;
         let (near, far) = UnixStream::pair().context(|| "create a socket".to_owned())?;
         let mut child = spawn(helper, dir, far)?;
-        let started = timeout(PATIENCE, converse_with(&mut child, &near, spec)).await;
+        let started = timeout(PATIENCE, converse_with(&mut child, &near, dir, spec)).await;
         let late = |_| Err(Error::unavailable("the instance did not start in time"));
         match started.unwrap_or_else(late) {
             Ok(status) => {
@@ -164,11 +164,16 @@ fn spawn(helper: &Path, dir: &Path, socket: UnixStream) -> Result<Child> {
 }
 
 /// The end of the helper counts as the end of the talk: clones of it may keep the socket open.
-async fn converse_with(child: &mut Child, socket: &UnixStream, spec: &Spec) -> Result<Status> {
+async fn converse_with(
+    child: &mut Child,
+    socket: &UnixStream,
+    dir: &Path,
+    spec: &Spec,
+) -> Result<Status> {
     const LAST_WORDS: Duration = Duration::from_millis(50);
     let died = || Error::internal("the helper program died");
     let pid = child.id().ok_or_else(died)?;
-    let mut talk = pin!(converse(socket, pid, spec));
+    let mut talk = pin!(converse(socket, pid, dir, spec));
     tokio::select! {
         biased;
         outcome = &mut talk => outcome,
@@ -176,7 +181,7 @@ async fn converse_with(child: &mut Child, socket: &UnixStream, spec: &Spec) -> R
     }
 }
 
-async fn converse(socket: &UnixStream, pid: u32, spec: &Spec) -> Result<Status> {
+async fn converse(socket: &UnixStream, pid: u32, dir: &Path, spec: &Spec) -> Result<Status> {
     let lost = |error| Error::internal("the helper program broke off").with_source(error);
     let start = Start {
         version: VERSION,
@@ -189,7 +194,7 @@ async fn converse(socket: &UnixStream, pid: u32, spec: &Spec) -> Result<Status> 
             .map_err(lost)?;
         match progress {
             Progress::Map(map) => map.write(&pid.to_string())?,
-            Progress::Connect { pasta } => pasta::connect(&pasta, pid).await?,
+            Progress::Connect { pasta } => pasta::connect(&pasta, pid, dir).await?,
             Progress::Started(status) => return Ok(*status),
             Progress::Failed { kind, message } => return Err(protocol::error(&kind, message)),
         }

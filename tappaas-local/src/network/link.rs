@@ -56,10 +56,17 @@ impl Links {
         Ok(found)
     }
 
-    /// Creates a bridge, down and without an address. `false`: there is an interface of that name already.
-    pub(super) fn create_bridge(&mut self, name: &str, alias: &str, mtu: u32) -> io::Result<bool> {
+    /// Creates a bridge for the owner of `ip`, down and without an address. `false`: there is an interface of that name already.
+    pub(super) fn create_bridge(
+        &mut self,
+        name: &str,
+        alias: &str,
+        ip: Ipv4Addr,
+        mtu: u32,
+    ) -> io::Result<bool> {
         let message = Message::new(libc::RTM_NEWLINK, CREATE | EXCLUSIVE, &interface(0, 0))
             .text(libc::IFLA_IFNAME, name)
+            .attribute(libc::IFLA_ADDRESS, &hardware_address(ip))
             .number(libc::IFLA_MTU, mtu)
             .nest(libc::IFLA_LINKINFO, |info| {
                 info.text(libc::IFLA_INFO_KIND, "bridge")
@@ -77,13 +84,13 @@ impl Links {
         Ok(true)
     }
 
-    /// Creates a pair of interfaces: one here, up and in the bridge `master`, its peer in `namespace`, up too.
+    /// Creates a pair of interfaces: one here, in the bridge `master`, its peer in `namespace`, for the owner of `ip`. Both are up.
     pub(super) fn create_pair(
         &mut self,
         name: &str,
         master: u32,
         mtu: u32,
-        peer: &str,
+        (peer, ip): (&str, Ipv4Addr),
         namespace: impl AsFd,
     ) -> io::Result<()> {
         const VETH_INFO_PEER: u16 = 1;
@@ -100,6 +107,7 @@ impl Links {
                             other
                                 .raw(&interface(0, 0))
                                 .text(libc::IFLA_IFNAME, peer)
+                                .attribute(libc::IFLA_ADDRESS, &hardware_address(ip))
                                 .number(libc::IFLA_MTU, mtu)
                                 .number(libc::IFLA_NET_NS_FD, namespace)
                         })
@@ -130,24 +138,18 @@ impl Links {
     }
 
     pub(super) fn add_default_route(&mut self, gateway: Ipv4Addr) -> io::Result<()> {
-        let [family, table] = [libc::AF_INET, i32::from(libc::RT_TABLE_MAIN)].map(byte);
-        let route = [
-            family,
-            0,
-            0,
-            0,
-            table,
-            libc::RTPROT_STATIC,
-            libc::RT_SCOPE_UNIVERSE,
-            libc::RTN_UNICAST,
-            0,
-            0,
-            0,
-            0,
-        ];
+        let route = route(0, libc::RTN_UNICAST);
         let message = Message::new(libc::RTM_NEWROUTE, CREATE | EXCLUSIVE, &route);
         self.0
             .request(message.attribute(libc::RTA_GATEWAY, &gateway.octets()))
+    }
+
+    /// Lets nobody of the namespace reach a network, whatever default route comes later.
+    pub(super) fn deny(&mut self, base: Ipv4Addr, prefix: u8) -> io::Result<()> {
+        let route = route(prefix, libc::RTN_UNREACHABLE);
+        let message = Message::new(libc::RTM_NEWROUTE, CREATE | EXCLUSIVE, &route);
+        self.0
+            .request(message.attribute(libc::RTA_DST, &base.octets()))
     }
 
     /// Deletes an interface. That there is none is no error.
@@ -178,6 +180,13 @@ pub(super) fn mtu_outside() -> u32 {
         .unwrap_or(ETHERNET)
 }
 
+/// The hardware address (locally administered, IEEE 802) that the owner of an address has. Left to the kernel, a bridge would change
+/// its own with each interface that comes or goes, and neighbours would go on sending to the one before.
+fn hardware_address(ip: Ipv4Addr) -> [u8; 6] {
+    let [a, b, c, d] = ip.octets();
+    [0x02, 0x74, a, b, c, d]
+}
+
 /// `struct ifinfomsg`, with `flags` to be set.
 fn interface(index: u32, flags: u32) -> [u8; 16] {
     let mut bytes = [0; 16];
@@ -201,6 +210,15 @@ fn address(index: u32, prefix: u8) -> [u8; 8] {
     ];
     bytes[4..8].copy_from_slice(&index.to_ne_bytes());
     bytes
+}
+
+/// A `struct rtmsg`.
+fn route(prefix: u8, kind: u8) -> [u8; 12] {
+    let [family, table] = [libc::AF_INET, i32::from(libc::RT_TABLE_MAIN)].map(byte);
+    let (protocol, scope) = (libc::RTPROT_STATIC, libc::RT_SCOPE_UNIVERSE);
+    [
+        family, prefix, 0, 0, table, protocol, scope, kind, 0, 0, 0, 0,
+    ]
 }
 
 fn byte(constant: i32) -> u8 {

@@ -11,6 +11,9 @@ use crate::fault::{Context, Fault, Result};
 /// address, so that what a process binds to `127.0.0.1` stays private, as it does where instances have addresses of their own.
 pub(crate) const DUMMY: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
 
+/// Where clouds tell machines their secrets: not to be reached, should somebody wire the namespace.
+const LINK_LOCAL: (Ipv4Addr, u8) = (Ipv4Addr::new(169, 254, 0, 0), 16);
+
 /// The index of the loopback interface in every network namespace.
 const LOOPBACK: u32 = 1;
 
@@ -37,13 +40,13 @@ impl Wire {
         sysctl("net/ipv6/conf/default/disable_ipv6", "1");
         let here = fs::File::open("/proc/thread-self/ns/net")
             .context(|| "open the network namespace".to_owned())?;
-        let name = to.link();
-        // One of that name belongs to a shim that died; its address is this instance's now.
+        let name = to.link.clone();
+        // One of that name belongs to a shim of this instance that died.
         outside
             .delete(&name)
             .context(|| format!("delete the interface {name}"))?;
         outside
-            .create_pair(&name, bridge.index, to.mtu, INSIDE, &here)
+            .create_pair(&name, bridge.index, to.mtu, (INSIDE, to.address), &here)
             .context(|| format!("create the interface {name}"))?;
         let mut wire = Self { outside, name };
         wire.configure(to).inspect_err(|_| wire.cut())?;
@@ -80,7 +83,11 @@ pub(crate) fn set_up_private() -> Result<()> {
     let mut inside = loopback_up()?;
     inside
         .add_address(LOOPBACK, DUMMY, 32)
-        .context(|| format!("set the address {DUMMY}"))
+        .context(|| format!("set the address {DUMMY}"))?;
+    let (base, prefix) = LINK_LOCAL;
+    inside
+        .deny(base, prefix)
+        .context(|| format!("deny the network {base}/{prefix}"))
 }
 
 /// Deletes the interface that a dead shim has left, if it is still there.

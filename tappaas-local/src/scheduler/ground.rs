@@ -44,16 +44,17 @@ pub(super) struct Ground {
 
 impl Ground {
     pub(super) async fn prepare(
-        config: SchedulerConfig,
+        mut config: SchedulerConfig,
         registry: Arc<dyn Registry>,
         durable: Arc<dyn Durable>,
         clock: Arc<dyn Clock>,
         ids: Arc<dyn Ids>,
     ) -> Result<Self> {
-        let at = |name: &str| config.data_dir.join(name);
+        let data = config.data_dir.clone();
+        let at = |name: &str| data.join(name);
         let folders =
             Folders::open(at("instances")).map_err(|error| unusable(&config.data_dir, error))?;
-        let (isolation, enforced, notes) = confine(&config, &at("doctor")).await?;
+        let (isolation, enforced, notes) = confine(&mut config, &data.join("doctor")).await?;
         let networks = match isolation {
             Isolation::Privileged => {
                 Some(Networks::open(&at("network"), &config.network.settings()?).await?)
@@ -108,7 +109,7 @@ impl Ground {
 
 /// How instances are confined here, which limits hold, and what is worth knowing.
 async fn confine(
-    config: &SchedulerConfig,
+    config: &mut SchedulerConfig,
     scratch: &Path,
 ) -> Result<(Isolation, Enforced, Vec<String>)> {
     if config.isolation == Confinement::None {
@@ -119,6 +120,9 @@ async fn confine(
     std::fs::create_dir_all(scratch).map_err(|error| unusable(scratch, error))?;
     let report = Report::of_this_machine(&config.helper, scratch).await?;
     let isolation = report.isolation()?;
+    if config.network.pasta.is_none() {
+        config.network.pasta = report.outside();
+    }
     let less = [&report.limits, &report.network]
         .into_iter()
         .filter(|finding| finding.remedy.is_some());

@@ -235,11 +235,17 @@ impl Run<'_> {
             .filter(|one| !one.loopback)
             .map(|one| one.port)
             .collect();
+        if reachable.contains(&number) {
+            // It began to listen in between.
+            let stream = self.instance.connect_to(number).await;
+            let stream = stream.map_err(|_| format!("port {number} takes no connections"))?;
+            return Ok((stream, number));
+        }
         match (port.declared, reachable.as_slice()) {
             (false, [only]) if !self.settled(*only) => Err(format!(
                 "nothing listens on port {number}; it listens on {only}"
             )),
-            (false, [only]) if *only != number => {
+            (false, [only]) => {
                 let stream = self.instance.connect_to(*only).await;
                 let stream = stream.map_err(|_| format!("nothing listens on port {only}"))?;
                 self.found = Some(*only);

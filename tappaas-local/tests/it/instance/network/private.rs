@@ -1,5 +1,7 @@
+use std::os::unix::fs::PermissionsExt as _;
+
 use tappaas_core::ErrorKind;
-use tappaas_local::Listener;
+use tappaas_local::{Listener, Network};
 use tokio::io::AsyncReadExt;
 
 use crate::instance::{
@@ -43,6 +45,47 @@ async fn a_port_is_reached_by_connections_that_the_shim_hands_over() {
         );
         instance.remove().await.unwrap();
     }
+    bench.check_census().await;
+}
+
+#[tokio::test]
+async fn where_clouds_keep_their_secrets_is_denied_before_anything_is_wired() {
+    let bench = Bench::new().await;
+    let spec = bench.spec("routes", "cat /proc/net/route");
+    let (routes, _) = bench.run(&spec).await;
+    // 169.254.0.0 in the byte order of the machine; RTF_UP and RTF_REJECT.
+    let denied = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        fields.get(1) == Some(&"0000FEA9") && fields.get(3) == Some(&"0201")
+    };
+    assert!(routes.lines().any(denied), "{routes}");
+    bench.check_census().await;
+}
+
+#[tokio::test]
+async fn what_connects_an_instance_ends_with_it() {
+    let bench = Bench::new().await;
+    // Goes into the background as `pasta` does, and, as some versions of it, never ends by itself.
+    let pasta = bench.path().join("pasta");
+    let script =
+        "#!/bin/sh\n[ \"$AGAIN\" ] && kill -STOP $$\nAGAIN=1 \"$0\" \"$@\" >/dev/null 2>&1 &\n";
+    std::fs::write(&pasta, script).unwrap();
+    std::fs::set_permissions(&pasta, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut spec = bench.spec("connected", "exec sleep 60");
+    spec.network = Network::Private { pasta: Some(pasta) };
+    let instance = bench.start(&spec).await;
+    let marker = format!("{}/pasta.pid", instance.dir().display());
+    let connecting = || {
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        let mut lines =
+            processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
+        lines.any(|line| String::from_utf8_lossy(&line).contains(&marker))
+    };
+    until("it is connected", async || connecting())
+        .await
+        .unwrap();
+    instance.remove().await.unwrap();
+    assert!(!connecting());
     bench.check_census().await;
 }
 
