@@ -56,10 +56,17 @@ impl Links {
         Ok(found)
     }
 
-    /// Creates a bridge, down and without an address. `false`: there is an interface of that name already.
-    pub(super) fn create_bridge(&mut self, name: &str, alias: &str, mtu: u32) -> io::Result<bool> {
+    /// Creates a bridge for the owner of `ip`, down and without an address. `false`: there is an interface of that name already.
+    pub(super) fn create_bridge(
+        &mut self,
+        name: &str,
+        alias: &str,
+        ip: Ipv4Addr,
+        mtu: u32,
+    ) -> io::Result<bool> {
         let message = Message::new(libc::RTM_NEWLINK, CREATE | EXCLUSIVE, &interface(0, 0))
             .text(libc::IFLA_IFNAME, name)
+            .attribute(libc::IFLA_ADDRESS, &hardware_address(ip))
             .number(libc::IFLA_MTU, mtu)
             .nest(libc::IFLA_LINKINFO, |info| {
                 info.text(libc::IFLA_INFO_KIND, "bridge")
@@ -77,13 +84,13 @@ impl Links {
         Ok(true)
     }
 
-    /// Creates a pair of interfaces: one here, up and in the bridge `master`, its peer in `namespace`, up too.
+    /// Creates a pair of interfaces: one here, in the bridge `master`, its peer in `namespace`, for the owner of `ip`. Both are up.
     pub(super) fn create_pair(
         &mut self,
         name: &str,
         master: u32,
         mtu: u32,
-        peer: &str,
+        (peer, ip): (&str, Ipv4Addr),
         namespace: impl AsFd,
     ) -> io::Result<()> {
         const VETH_INFO_PEER: u16 = 1;
@@ -100,6 +107,7 @@ impl Links {
                             other
                                 .raw(&interface(0, 0))
                                 .text(libc::IFLA_IFNAME, peer)
+                                .attribute(libc::IFLA_ADDRESS, &hardware_address(ip))
                                 .number(libc::IFLA_MTU, mtu)
                                 .number(libc::IFLA_NET_NS_FD, namespace)
                         })
@@ -170,6 +178,13 @@ pub(super) fn mtu_outside() -> u32 {
         default.and_then(|name| fs::read_to_string(format!("/sys/class/net/{name}/mtu")).ok());
     mtu.and_then(|text| text.trim().parse().ok())
         .unwrap_or(ETHERNET)
+}
+
+/// The hardware address (locally administered, IEEE 802) that the owner of an address has. Left to the kernel, a bridge would change
+/// its own with each interface that comes or goes, and neighbours would go on sending to the one before.
+fn hardware_address(ip: Ipv4Addr) -> [u8; 6] {
+    let [a, b, c, d] = ip.octets();
+    [0x02, 0x74, a, b, c, d]
 }
 
 /// `struct ifinfomsg`, with `flags` to be set.

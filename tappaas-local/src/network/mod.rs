@@ -19,7 +19,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use tappaas_core::{Error, ErrorKind, Result};
+use tappaas_core::{Digest, Error, ErrorKind, Result};
 
 pub use self::{addresses::Range, resolver::nameservers};
 use self::{
@@ -69,13 +69,9 @@ pub struct Attachment {
     pub gateway: Ipv4Addr,
     /// The largest packet.
     pub mtu: u32,
-}
-
-impl Attachment {
-    /// The name of the interface on the machine's side.
-    pub(crate) fn link(&self) -> String {
-        format!("tpv{:08x}", self.address.to_bits())
-    }
+    /// The name of the interface on the machine's side. No other instance has it, also not one that gets this address later: what is
+    /// cleaned up after this one is this one's alone.
+    pub link: String,
 }
 
 /// The networks of all instances of one installation. Needs root.
@@ -125,6 +121,7 @@ impl Networks {
                 prefix: state.rules.range.subnet_prefix,
                 gateway: subnet.gateway(),
                 mtu: link::mtu_outside(),
+                link: link_name(address, &instance),
             })
         })
         .await
@@ -320,7 +317,7 @@ impl State {
             .collect();
         let refused = |error| kernel("set up a bridge", error);
         self.links
-            .create_bridge(&name, &alias, link::mtu_outside())
+            .create_bridge(&name, &alias, subnet.gateway(), link::mtu_outside())
             .map_err(refused)?;
         let found = self.links.find(&name).map_err(refused)?;
         let index = found
@@ -431,4 +428,10 @@ impl From<ClaimError> for Error {
             .with_source(source),
         }
     }
+}
+
+/// Fits the 15 bytes that the kernel has for the name of an interface (IFNAMSIZ).
+fn link_name(address: Ipv4Addr, instance: &str) -> String {
+    let hash = Digest::of(instance);
+    format!("tpv{:08x}{}", address.to_bits(), &hash.hex()[..4])
 }

@@ -40,13 +40,13 @@ impl Wire {
         sysctl("net/ipv6/conf/default/disable_ipv6", "1");
         let here = fs::File::open("/proc/thread-self/ns/net")
             .context(|| "open the network namespace".to_owned())?;
-        let name = to.link();
-        // One of that name belongs to a shim that died; its address is this instance's now.
+        let name = to.link.clone();
+        // One of that name belongs to a shim of this instance that died.
         outside
             .delete(&name)
             .context(|| format!("delete the interface {name}"))?;
         outside
-            .create_pair(&name, bridge.index, to.mtu, INSIDE, &here)
+            .create_pair(&name, bridge.index, to.mtu, (INSIDE, to.address), &here)
             .context(|| format!("create the interface {name}"))?;
         let mut wire = Self { outside, name };
         wire.configure(to).inspect_err(|_| wire.cut())?;

@@ -457,7 +457,7 @@ fn new_record(spec: &Spec, cgroup: &Cgroup) -> Result<Record> {
         process: None,
         cgroup: cgroup.clone(),
         link: match &spec.network {
-            Network::Bridge(attachment) => Some(attachment.link()),
+            Network::Bridge(attachment) => Some(attachment.link.clone()),
             Network::Private { .. } | Network::Host => None,
         },
         ended: None,

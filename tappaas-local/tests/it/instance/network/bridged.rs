@@ -2,7 +2,7 @@ use std::{fs, net::Ipv4Addr, time::Duration};
 
 use rustix::process::Signal;
 use tappaas_core::model::EnvValue;
-use tappaas_local::{Attachment, Instance, Network, NetworkSettings, Networks, Range, Spec};
+use tappaas_local::{Attachment, Instance, Network, NetworkSettings, Networks, Range, Spec, reap};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -157,6 +157,62 @@ impl Drop for Net {
         .join()
         .ok();
     }
+}
+
+#[tokio::test]
+async fn cleaning_up_after_an_instance_spares_the_next_with_its_address() {
+    if needs_root("networks of applications") {
+        return;
+    }
+    let net = Net::new().await;
+    let (first, attachment) = net.server("shop", "first").await;
+    let dir = first.dir().to_owned();
+    first.stop(None).await.unwrap();
+    net.networks.detach("shop", "first").await.unwrap();
+    let mut next = None;
+    for number in 0..1000 {
+        let id = format!("next-{number}");
+        if net.networks.attach("shop", &id).await.unwrap().address == attachment.address {
+            next = Some(id);
+            break;
+        }
+        net.networks.detach("shop", &id).await.unwrap();
+    }
+    let id = next.expect("one of a thousand instances gets one of fourteen addresses");
+    let (second, again) = net.server("shop", &id).await;
+    assert_eq!(again.address, attachment.address);
+    // As a server does that is started again.
+    reap(&dir).await.unwrap();
+    assert!(said(again.address, 8080).await.is_some(), "it is cut off");
+    second.remove().await.unwrap();
+    first.remove().await.unwrap();
+    net.networks.detach("shop", &id).await.unwrap();
+    net.check_census().await;
+}
+
+#[tokio::test]
+async fn a_bridge_keeps_its_hardware_address_whoever_comes_and_goes() {
+    if needs_root("networks of applications") {
+        return;
+    }
+    let net = Net::new().await;
+    let (first, attachment) = net.server("shop", "first").await;
+    let hardware = || {
+        let path = format!("/sys/class/net/{}/address", attachment.bridge);
+        fs::read_to_string(path).unwrap()
+    };
+    let before = hardware();
+    for id in ["second", "third", "fourth"] {
+        let (instance, _) = net.server("shop", id).await;
+        assert_eq!(hardware(), before);
+        instance.remove().await.unwrap();
+        net.networks.detach("shop", id).await.unwrap();
+        assert_eq!(hardware(), before);
+    }
+    assert!(said(attachment.address, 8080).await.is_some());
+    first.remove().await.unwrap();
+    net.networks.detach("shop", "first").await.unwrap();
+    net.check_census().await;
 }
 
 /// How many bridges there are on this machine, of whomever.
@@ -397,7 +453,7 @@ async fn a_dead_shim_leaves_no_interface_once_it_is_reaped() {
         said(attachment.address, 8080).await.as_deref(),
         Some("hello")
     );
-    tappaas_local::reap(instance.dir()).await.unwrap();
+    reap(instance.dir()).await.unwrap();
     assert_eq!(said(attachment.address, 8080).await, None);
     net.networks.detach("shop", "shop-web").await.unwrap();
     net.check_census().await;
