@@ -30,17 +30,20 @@ fn compiled() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/program/server.rs");
-        let program =
-            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("served-{}", std::process::id()));
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let draft = folder.join(format!("served-{}", std::process::id()));
         let compiled = Command::new("rustc")
             .args(["--edition=2024", "-Copt-level=1", "-Cstrip=symbols", "-o"])
-            .arg(&program)
+            .arg(&draft)
             .arg(source)
             .status();
         assert!(
             compiled.is_ok_and(|status| status.success()),
             "cannot compile the program that the tests' applications serve with"
         );
+        // Another run of these tests may copy it at this moment.
+        let program = folder.join("served");
+        fs::rename(draft, &program).unwrap();
         program
     })
 }

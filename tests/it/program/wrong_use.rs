@@ -126,10 +126,9 @@ fn an_address_that_is_taken_is_named_with_the_way_out() {
 #[test]
 fn a_second_server_on_one_data_directory_is_refused() {
     let platform = Platform::served();
-    let server = platform.processes("serve --data-dir");
     let ran = platform.run(&["serve", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
     let data = platform.data();
-    let parts = ["in use by process", &server[0].id.to_string(), text(&data)];
+    let parts = ["a server runs already", text(&data), "tappaas stop"];
     ran.refused(&parts);
     platform.ok(&["apps"]);
 }
