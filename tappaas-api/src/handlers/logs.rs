@@ -1,11 +1,15 @@
+use std::collections::BTreeSet;
+
 use axum::{extract::State as FromState, response::Response};
 use futures::{
     StreamExt as _,
     stream::{self, BoxStream},
 };
 use tappaas_core::{
-    Result,
+    Error, Name, Result,
     backend::{LogLine, LogRequest},
+    controller::application::processes,
+    model::{ApplicationKey, ReleaseSpec},
 };
 
 use crate::{
@@ -31,6 +35,9 @@ pub(super) async fn read_logs(
 ) -> Answer<Response> {
     let application = path.key();
     state.platform.application(&application)?;
+    if let Some(process) = &query.process {
+        known(&state, &application, process)?;
+    }
     let request = LogRequest {
         application,
         process: query.process,
@@ -41,6 +48,26 @@ pub(super) async fn read_logs(
     };
     let lines = state.platform.backends().scheduler.logs(&request).await?;
     Ok(answer(lines))
+}
+
+/// Refuses a process that no release of the application has.
+fn known(state: &State, key: &ApplicationKey, wanted: &Name) -> Result<()> {
+    let releases = state.platform.client().list::<ReleaseSpec>(&key.scope());
+    let own = releases
+        .iter()
+        .filter(|release| release.spec.application == key.name);
+    let names: BTreeSet<Name> = own
+        .flat_map(|release| processes(release).into_keys())
+        .collect();
+    if names.is_empty() || names.contains(wanted) {
+        return Ok(());
+    }
+    let names: Vec<&str> = names.iter().map(Name::as_str).collect();
+    Err(Error::not_found(format!(
+        "{} has no process {wanted}; it has {}",
+        key.name,
+        names.join(", ")
+    )))
 }
 
 /// Answers with lines as they come. The first failure ends them.

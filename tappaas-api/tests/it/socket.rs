@@ -248,6 +248,34 @@ async fn an_error_comes_back_with_its_kind_and_causes() {
 }
 
 #[tokio::test]
+async fn what_is_not_there_is_named_however_much_is_sent_or_asked() {
+    let served = Served::new().await;
+    let mut nowhere = within();
+    nowhere.environment = name("stagin");
+    let content = vec![7; 4 << 20];
+    let digest = Digest::of(&content);
+    let archive = std::io::Cursor::new(content);
+    let uploaded = served
+        .client
+        .upload(&nowhere, &app(), &digest, archive)
+        .await;
+    let error = uploaded.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+
+    served.serving("").await;
+    let query = LogQuery {
+        process: Some(name("wob")),
+        ..LogQuery::default()
+    };
+    let logs = served.client.logs(&within(), &app(), &query).await;
+    let error = logs.err().unwrap();
+    assert!(
+        error.message().contains("no process wob; it has web"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
 async fn a_source_that_is_too_large_is_an_error_of_the_client_too() {
     let served = Served::with(Limits {
         source: 1000,

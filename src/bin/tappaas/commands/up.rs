@@ -34,6 +34,11 @@ pub(crate) async fn up(
     let session = Session::new(data, global, printer);
     let started = !session.alive().await;
     if started {
+        if args.serve.isolation == Some(Isolation::None) {
+            printer.note(
+                "warning: applications run without a sandbox: they can do whatever their user can",
+            );
+        }
         start(&session, data, &args.serve).await?;
     } else if args.serve.is_set() {
         printer.note(

@@ -45,8 +45,11 @@ pub(crate) async fn serve(data: &DataDir, args: &ServeArgs) -> Result<()> {
             "a server runs already with data directory {shown}; stop it with `tappaas stop`, or name another with --data-dir"
         );
     }
-    if config.unconfined() && rustix::process::geteuid().is_root() {
-        data.let_pass()?;
+    if config.unconfined() {
+        tracing::warn!("applications run without a sandbox: they can do whatever their user can");
+        if rustix::process::geteuid().is_root() {
+            data.let_pass()?;
+        }
     }
     let admin = TcpListener::bind(config.admin).await;
     let admin = admin.with_context(|| {
