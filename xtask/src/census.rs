@@ -1,6 +1,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
+
+use crate::Result;
+use crate::waiting::within;
+
+/// The kernel takes network namespaces and their interfaces down in its own time.
+const CLEAN_MAX: Duration = Duration::from_secs(10);
 
 /// What a platform can leave behind on a machine, one line each, so that two counts can be compared.
 ///
@@ -25,8 +32,21 @@ impl Census {
         Self(found)
     }
 
+    /// Waits until nothing is here that was not there before.
+    pub(crate) fn nothing_since(&self, traces: &[&str]) -> Result {
+        let mut left = Vec::new();
+        let clean = within(CLEAN_MAX, || {
+            left = Self::take(traces).since(self);
+            Ok(left.is_empty())
+        })?;
+        match clean {
+            true => Ok(()),
+            false => Err(format!("left behind:\n  {}", left.join("\n  ")).into()),
+        }
+    }
+
     /// What is here and was not there before.
-    pub(crate) fn since(&self, before: &Self) -> Vec<String> {
+    fn since(&self, before: &Self) -> Vec<String> {
         self.0.difference(&before.0).cloned().collect()
     }
 }

@@ -8,11 +8,18 @@
     reason = "the terminal is this program's only surface"
 )]
 
+mod applications;
 mod census;
+mod http;
+mod load;
+mod platform;
 mod report;
+mod scratch;
 mod smoke;
+mod soak;
 mod steps;
 mod tools;
+mod waiting;
 mod workspace;
 
 use std::error::Error;
@@ -38,7 +45,10 @@ fn run(arguments: &[String]) -> Result {
     let asks = |word: &String| ["help", "-h", "--help"].contains(&word.as_str());
     match arguments.split_first() {
         Some((task, rest)) if task == "test" && !rest.iter().any(asks) => test(rest),
-        Some((task, _)) if task != "test" && !asks(task) => {
+        Some((task, rest)) if task == "soak" && rest.is_empty() => {
+            soak::run_all(&Workspace::from_environment())
+        }
+        Some((task, _)) if !["test", "soak"].contains(&task.as_str()) && !asks(task) => {
             Err(format!("no task `{task}`; `cargo xtask help` lists them").into())
         }
         _ => {
@@ -62,7 +72,12 @@ fn test(arguments: &[String]) -> Result {
 
 fn help() {
     println!("cargo xtask test [--yes] [STEP]...   check everything, or only the steps named\n");
-    println!("It first prints what it would have to install, and asks; --yes or CI=true agree.\n");
+    println!(
+        "cargo xtask soak                     the long runs: full numbers of seeds, cases and kills\n"
+    );
+    println!(
+        "`test` first prints what it would have to install, and asks; --yes or CI=true agree.\n"
+    );
     for step in steps::ALL {
         let alone = if steps::ONLY_BY_NAME.contains(&step.name) {
             " (only by name)"

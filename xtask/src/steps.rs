@@ -1,6 +1,6 @@
 use crate::tools::{self, Tool};
 use crate::workspace::{Workspace, run};
-use crate::{Result, smoke};
+use crate::{Result, applications, smoke};
 
 /// One thing that `cargo xtask test` checks.
 pub(crate) struct Step {
@@ -56,6 +56,12 @@ pub(crate) const ALL: &[Step] = &[
         about: "in a fresh clone, the README's first command serves examples/apps/hello",
         tools: &[&tools::GIT],
         run: smoke::first_command_in_a_fresh_clone,
+    },
+    Step {
+        name: "applications",
+        about: "podinfo, an npm server and a PyPI application, from source to removal, under load",
+        tools: &[&tools::GO, &tools::NODE, &tools::PYTHON],
+        run: applications::from_source_to_removal,
     },
 ];
 

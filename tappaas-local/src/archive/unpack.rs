@@ -35,7 +35,7 @@ pub struct Unpacked {
 ///
 /// # Errors
 /// `Refused` for names that are absolute, lead out or appear twice, for links that leave the folder or lie on the way to another
-/// entry, for devices, pipes and set-user-id files, and for what [`Entries`] refuses; `TooLarge`; `Read`; `File`.
+/// entry, for devices, pipes and set-user-id files, and for what no reader of it should accept; `TooLarge`; `Read`; `File`.
 pub fn unpack(
     archive: impl Read,
     folder: &Path,

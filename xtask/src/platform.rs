@@ -1,0 +1,198 @@
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::Result;
+use crate::http::fetch;
+use crate::waiting::{wait_for, within};
+
+/// A build may have to download a language's packages first.
+const COMMAND_MAX: Duration = Duration::from_secs(600);
+const START_MAX: Duration = Duration::from_secs(30);
+
+/// The program `tappaas` with a data directory and ports of its own, and its server.
+pub(crate) struct Platform {
+    program: PathBuf,
+    folder: PathBuf,
+    /// Where applications are served.
+    pub(crate) http: u16,
+    admin: u16,
+    server: Option<Child>,
+}
+
+impl Platform {
+    /// A platform in `folder`. Its server does not run yet.
+    pub(crate) fn new(program: &Path, folder: &Path) -> Result<Self> {
+        Ok(Self {
+            program: program.to_owned(),
+            folder: folder.to_owned(),
+            http: free_port()?,
+            admin: free_port()?,
+            server: None,
+        })
+    }
+
+    /// Starts the server and waits until it is ready.
+    pub(crate) fn serve(&mut self) -> Result {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.folder.join("server.log"))?;
+        let mut command = self.command("serve");
+        command
+            .arg("--http")
+            .arg(format!("127.0.0.1:{}", self.http));
+        command
+            .arg("--admin")
+            .arg(format!("127.0.0.1:{}", self.admin));
+        let server = command.stderr(log).stdin(Stdio::null()).spawn()?;
+        self.server = Some(server);
+        let ready = || Ok(self.figures("/readyz").is_ok());
+        match within(START_MAX, ready)? {
+            true => Ok(()),
+            false => {
+                let log = fs::read_to_string(self.folder.join("server.log"))?;
+                Err(format!("the server does not become ready:\n{log}").into())
+            }
+        }
+    }
+
+    /// Kills the server as a crash would: at once, with no time to say anything.
+    pub(crate) fn kill_server(&mut self) -> Result {
+        if let Some(mut server) = self.server.take() {
+            server.kill()?;
+            server.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Runs a command of the program, shows it, and answers what it printed. It has to succeed.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Result<String> {
+        println!("$ tappaas {}", arguments.join(" "));
+        let (first, rest) = arguments.split_first().ok_or("no command")?;
+        let printed = self.folder.join("printed");
+        let mut child = self
+            .command(first)
+            .args(rest)
+            .stdin(Stdio::null())
+            .stdout(File::create(&printed)?)
+            .spawn()?;
+        match wait_for(&mut child, COMMAND_MAX)? {
+            true => Ok(fs::read_to_string(&printed)?),
+            false => Err(format!("`tappaas {}` failed", arguments.join(" ")).into()),
+        }
+    }
+
+    /// The body of an application's front page.
+    pub(crate) fn page(&self, app: &str) -> Result<String> {
+        reply_body(&fetch(&format!("{app}.localhost"), "/", self.http)?)
+    }
+
+    /// What the admin address answers.
+    pub(crate) fn figures(&self, path: &str) -> Result<String> {
+        reply_body(&fetch("localhost", path, self.admin)?)
+    }
+
+    /// The processes that outlive the server: the edge, and of each instance its shim and what it runs.
+    pub(crate) fn lasting(&self) -> Result<Vec<u32>> {
+        let folder = self.folder.join("data");
+        let mut lasting = Vec::new();
+        for entry in fs::read_dir("/proc")?.flatten() {
+            let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else {
+                continue;
+            };
+            if is_helper(pid, &folder) {
+                lasting.push(pid);
+                let children = format!("/proc/{pid}/task/{pid}/children");
+                let children = fs::read_to_string(children).unwrap_or_default();
+                lasting.extend(
+                    children
+                        .split(' ')
+                        .filter_map(|child| child.parse::<u32>().ok()),
+                );
+            }
+        }
+        lasting.sort_unstable();
+        Ok(lasting)
+    }
+
+    /// Stops every application, the edge and the server.
+    pub(crate) fn stop(&mut self) -> Result {
+        self.run(&["stop", "--apps"])?;
+        let ended = match self.server.take() {
+            Some(mut server) => wait_for(&mut server, START_MAX)?,
+            None => true,
+        };
+        match ended {
+            true => Ok(()),
+            false => Err("the server ended with an error".into()),
+        }
+    }
+
+    fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .arg(name)
+            .arg("--data-dir")
+            .arg(self.folder.join("data"));
+        command
+    }
+}
+
+impl Drop for Platform {
+    fn drop(&mut self) {
+        // Only after a failure does the server still run. What it started goes with it, as far as it can still be asked.
+        if self.server.is_some() && self.stop().is_err() {
+            self.kill_server().ok();
+        }
+    }
+}
+
+/// A helper has as its second word what it is, and as its third where it keeps its things.
+fn is_helper(pid: u32, folder: &Path) -> bool {
+    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let command = String::from_utf8_lossy(&command).into_owned();
+    let words: Vec<_> = command.split('\0').collect();
+    words.get(1).is_some_and(|word| word.starts_with("__"))
+        && words
+            .get(2)
+            .is_some_and(|word| Path::new(word).starts_with(folder))
+}
+
+fn free_port() -> Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    Ok(listener.local_addr()?.port())
+}
+
+fn reply_body(reply: &[u8]) -> Result<String> {
+    let reply = String::from_utf8_lossy(reply);
+    let (head, body) = reply
+        .split_once("\r\n\r\n")
+        .ok_or("the reply has no end of its head")?;
+    let status = head.lines().next().unwrap_or_default();
+    match status.split(' ').nth(1) {
+        Some("200") => Ok(body.to_owned()),
+        _ => Err(format!("`{status}` instead of 200: {body}").into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_good_reply_has_a_body() {
+        assert_eq!(
+            reply_body(b"HTTP/1.0 200 OK\r\na: b\r\n\r\npage").unwrap(),
+            "page"
+        );
+        let error = reply_body(b"HTTP/1.0 404 No\r\n\r\nnobody").unwrap_err();
+        assert!(
+            error.to_string().contains("404 No` instead of 200: nobody"),
+            "{error}"
+        );
+        assert!(reply_body(b"HTTP/1.0 200 OK\r\n").is_err());
+    }
+}

@@ -1,0 +1,29 @@
+use crate::Result;
+use crate::workspace::{Workspace, run};
+
+/// Simulated power cuts.
+const SEEDS: &str = "10000";
+/// Rounds of killing a process that writes.
+const KILLS: &str = "500";
+/// Random cases of each property.
+const CASES: &str = "20000";
+
+/// The long runs: what every `cargo xtask test` does a little of, in full numbers.
+pub(crate) fn run_all(workspace: &Workspace) -> Result {
+    let torture = "test --release --package tappaas-store --test torture --";
+    workspace.cargo(&format!("{torture} power-cut {SEEDS}"))?;
+    workspace.cargo(&format!("{torture} kill {KILLS}"))?;
+    let properties = [
+        "test",
+        "--release",
+        "--package",
+        "tappaas-core",
+        "--test",
+        "it",
+        "placement",
+    ];
+    run(workspace
+        .command("cargo")
+        .args(properties)
+        .env("PROPTEST_CASES", CASES))
+}
