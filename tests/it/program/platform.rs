@@ -33,7 +33,7 @@ pub(super) struct Platform {
     folder: TempDir,
     ports: RefCell<(u16, u16)>,
     server: RefCell<Option<Child>>,
-    sandboxed: bool,
+    isolation: Isolation,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -46,7 +46,7 @@ impl Platform {
             folder,
             ports: RefCell::new((free_port(), free_port())),
             server: RefCell::default(),
-            sandboxed: sandboxes_work(),
+            isolation: isolation(),
             _turn: turn,
         }
     }
@@ -60,10 +60,11 @@ impl Platform {
 
     /// Whether instances run in sandboxes with limits and networks of their own; says so where they do not.
     pub(super) fn sandboxed(&self, wanted_for: &str) -> bool {
-        if !self.sandboxed {
+        let sandboxed = self.isolation == Isolation::Whole;
+        if !sandboxed {
             eprintln!("NOT TRIED, because it takes root and namespaces: {wanted_for}");
         }
-        self.sandboxed
+        sandboxed
     }
 
     pub(super) fn data(&self) -> PathBuf {
@@ -84,7 +85,7 @@ impl Platform {
             "--admin".to_owned(),
             format!("127.0.0.1:{admin}"),
         ];
-        if !self.sandboxed {
+        if self.isolation == Isolation::None {
             arguments.extend(["--isolation", "none"].map(str::to_owned));
         }
         arguments
@@ -337,23 +338,37 @@ fn within(time_max: Duration, mut condition: impl FnMut() -> bool, late: impl Fn
     }
 }
 
-/// Whether this machine lets the program build sandboxes, with limits and networks, by the program's own word.
-fn sandboxes_work() -> bool {
-    static WORK: LazyLock<bool> = LazyLock::new(|| {
+/// How far this machine lets the program keep instances apart, by the program's own word.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Isolation {
+    /// In sandboxes, with limits and networks.
+    Whole,
+    /// As well as a plain user can.
+    Partial,
+    /// Not at all.
+    None,
+}
+
+fn isolation() -> Isolation {
+    static REPORT: LazyLock<Isolation> = LazyLock::new(|| {
         let report = Command::new(env!("CARGO_BIN_EXE_tappaas"))
             .args(["doctor", "-o", "json"])
             .output()
             .unwrap();
         let report: serde_json::Value = serde_json::from_slice(&report.stdout).unwrap();
-        let parts = ["namespaces", "overlay", "seccomp", "limits", "network"];
-        let works =
-            report["root"] == true && parts.iter().all(|part| report[part]["state"] == "ok");
-        if !works {
-            eprintln!("NOT IN SANDBOXES: these instances run with `--isolation none`; {report}");
+        let all = |parts: &[&str]| parts.iter().all(|part| report[part]["state"] == "ok");
+        let sandboxes = all(&["namespaces", "overlay", "seccomp"]);
+        if sandboxes && report["root"] == true && all(&["limits", "network"]) {
+            return Isolation::Whole;
         }
-        works
+        let (isolation, how) = match sandboxes {
+            true => (Isolation::Partial, "without limits or networks"),
+            false => (Isolation::None, "with `--isolation none`"),
+        };
+        eprintln!("NOT IN WHOLE SANDBOXES: these instances run {how}; {report}");
+        isolation
     });
-    *WORK
+    *REPORT
 }
 
 /// A port that is free, below those that the kernel gives to connections: nobody takes it by chance while a server is away.
