@@ -62,6 +62,7 @@ pub fn helper_main() {
 pub struct Machine {
     platform: Platform,
     ingress: Arc<tappaas_tls::Ingress>,
+    networks: Option<tappaas_local::Networks>,
     controllers: JoinHandle<()>,
 }
 
@@ -102,6 +103,7 @@ impl Machine {
             pasta: scheduler.pasta(),
         };
         let builder = Builder::open(config.builder, &parts).await?;
+        let networks = parts.networks;
         let ingress = IngressConfig {
             state: data.join("edge"),
             place: Place::Process {
@@ -133,6 +135,7 @@ impl Machine {
         Ok(Self {
             platform,
             ingress,
+            networks,
             controllers,
         })
     }
@@ -161,7 +164,12 @@ impl Machine {
         while !scheduler.list().await?.is_empty() {
             self.platform.clock().sleep(Duration::from_millis(20)).await;
         }
-        self.ingress.stop(EDGE_DRAIN).await
+        self.ingress.stop(EDGE_DRAIN).await?;
+        match &self.networks {
+            // Nothing runs any more. What was bound to another application still has its way there.
+            Some(networks) => networks.clear().await,
+            None => Ok(()),
+        }
     }
 }
 

@@ -189,6 +189,17 @@ impl Networks {
         .await
     }
 
+    /// Takes every network down, whoever is still on it.
+    pub async fn clear(&self) -> Result<()> {
+        self.with(|state| {
+            let applications: Vec<_> = state.subnets.keys().cloned().collect();
+            applications
+                .iter()
+                .try_for_each(|application| state.leave(application))
+        })
+        .await
+    }
+
     async fn with<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut State) -> Result<T> + Send + 'static,

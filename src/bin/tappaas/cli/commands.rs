@@ -223,9 +223,9 @@ impl FromStr for Scale {
 pub(crate) struct ExecArgs {
     #[command(flatten)]
     pub(crate) app: AppArgs,
-    /// The process in an instance of which to run it
-    #[arg(long, value_name = "NAME", default_value = "web")]
-    pub(crate) process: Name,
+    /// The process in an instance of which to run it [default: web, or the only one]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) process: Option<Name>,
     /// The instance to run it in, as `status` names it [default: one that is ready]
     #[arg(long, value_name = "ID")]
     pub(crate) instance: Option<String>,

@@ -16,7 +16,7 @@ use crate::cli::ExecArgs;
 pub(super) async fn exec(session: &Session, args: &ExecArgs) -> Result<ExitCode> {
     let interactive = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let request = ExecRequest {
-        process: Some(args.process.clone()),
+        process: args.process.clone(),
         instance: args.instance.clone(),
         command: args.command.clone(),
         terminal: interactive.then(size),

@@ -210,7 +210,7 @@ fn outcome(snapshot: &Snapshot, release: &Release) -> (OperationState, String) {
         ReleasePhase::RollingOut => (OperationState::Running, rolling(snapshot, release)),
         ReleasePhase::Healthy => (
             OperationState::Succeeded,
-            format!("release {version} is healthy"),
+            format!("release {version} is healthy{}", found_ports(release)),
         ),
         ReleasePhase::Failed => (
             OperationState::Failed,
@@ -260,10 +260,11 @@ fn scaling(snapshot: &Snapshot, operation: &Operation) -> (OperationState, Strin
         .filter(|(name, p)| declared.contains_key(*name) && !settled(name, p))
         .collect();
     if open.is_empty() {
-        return (
-            OperationState::Succeeded,
-            "all instances are ready".to_owned(),
-        );
+        let message = match processes.values().any(|process| process.wanted > 0) {
+            true => "all instances are ready",
+            false => "no instance runs any more",
+        };
+        return (OperationState::Succeeded, message.to_owned());
     }
     let each = open.iter().map(|(name, process)| {
         let reasons = if process.reasons.is_empty() {
@@ -271,10 +272,26 @@ fn scaling(snapshot: &Snapshot, operation: &Operation) -> (OperationState, Strin
         } else {
             format!(" ({})", process.reasons.join(", "))
         };
-        format!(
-            "process {name} has {} of {} instances ready{reasons}",
-            process.ready, process.wanted
-        )
+        match process.ready > process.wanted {
+            true => format!(
+                "process {name} stops {} of {} instances",
+                process.ready - process.wanted,
+                process.ready
+            ),
+            false => format!(
+                "process {name} has {} of {} instances ready{reasons}",
+                process.ready, process.wanted
+            ),
+        }
     });
     (OperationState::Running, each.collect::<Vec<_>>().join("; "))
+}
+
+/// The ports that processes turned out to listen on, which whoever deployed did not name.
+fn found_ports(release: &Release) -> String {
+    let ports = release.status.ports.iter();
+    let each = ports.map(|(name, port)| {
+        format!("; process {name} is reached on port {port}, the one it listens on")
+    });
+    each.collect()
 }
