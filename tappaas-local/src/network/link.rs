@@ -6,6 +6,8 @@ use std::{
     os::fd::{AsFd, AsRawFd},
 };
 
+use tappaas_core::Digest;
+
 use super::netlink::{Answer, CREATE, DUMP, EXCLUSIVE, Message, Socket, attributes};
 
 /// The interfaces of one network namespace.
@@ -57,6 +59,8 @@ impl Links {
     }
 
     /// Creates a bridge for the owner of `ip`, down and without an address. `false`: there is an interface of that name already.
+    ///
+    /// It gets its name last: whoever finds one of that name finds the alias with it, and knows whose it is.
     pub(super) fn create_bridge(
         &mut self,
         name: &str,
@@ -64,24 +68,37 @@ impl Links {
         ip: Ipv4Addr,
         mtu: u32,
     ) -> io::Result<bool> {
-        let message = Message::new(libc::RTM_NEWLINK, CREATE | EXCLUSIVE, &interface(0, 0))
-            .text(libc::IFLA_IFNAME, name)
+        // Under this name nobody else makes one, and one that is there was left by a creation cut short.
+        let unfinished = format!("tpn{}", &Digest::of(alias).hex()[..12]);
+        self.delete(&unfinished)?;
+        let bridge = Message::new(libc::RTM_NEWLINK, CREATE | EXCLUSIVE, &interface(0, 0))
+            .text(libc::IFLA_IFNAME, &unfinished)
             .attribute(libc::IFLA_ADDRESS, &hardware_address(ip))
             .number(libc::IFLA_MTU, mtu)
             .nest(libc::IFLA_LINKINFO, |info| {
                 info.text(libc::IFLA_INFO_KIND, "bridge")
             });
-        match self.0.request(message) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
-            outcome => outcome?,
+        self.0.request(bridge)?;
+        match self.finish_bridge(&unfinished, name, alias) {
+            Ok(()) => Ok(true),
+            Err(error) => {
+                self.delete(&unfinished)?;
+                match error.kind() {
+                    io::ErrorKind::AlreadyExists => Ok(false),
+                    _ => Err(error),
+                }
+            }
         }
-        let alias = Message::new(libc::RTM_SETLINK, 0, &interface(0, 0))
-            .text(libc::IFLA_IFNAME, name)
+    }
+
+    fn finish_bridge(&mut self, unfinished: &str, name: &str, alias: &str) -> io::Result<()> {
+        let found = self.find(unfinished)?.ok_or(io::ErrorKind::NotFound)?;
+        let alias = Message::new(libc::RTM_SETLINK, 0, &interface(found.index, 0))
             .attribute(libc::IFLA_IFALIAS, alias.as_bytes());
-        self.0.request(alias).inspect_err(|_| {
-            self.delete(name).ok();
-        })?;
-        Ok(true)
+        self.0.request(alias)?;
+        let name = Message::new(libc::RTM_SETLINK, 0, &interface(found.index, 0))
+            .text(libc::IFLA_IFNAME, name);
+        self.0.request(name)
     }
 
     /// Creates a pair of interfaces: one here, in the bridge `master`, its peer in `namespace`, for the owner of `ip`. Both are up.

@@ -24,7 +24,7 @@ use tappaas_core::{Digest, Error, ErrorKind, Result};
 pub use self::{addresses::Range, resolver::nameservers};
 use self::{
     addresses::{ClaimError, Claims, Subnet},
-    link::Links,
+    link::{Link, Links},
     rules::Rules,
 };
 pub(crate) use self::{
@@ -244,8 +244,10 @@ impl State {
     /// Bridges are lost by a reboot, rules too; claims are not.
     fn restore(&mut self) -> Result<()> {
         self.enforce()?;
-        for (subnet, _) in self.subnets.clone().into_values() {
-            self.bridge(&subnet)?;
+        for (application, (subnet, _)) in self.subnets.clone() {
+            if !self.bridge(&subnet)? {
+                self.give_up(&application)?;
+            }
         }
         Ok(())
     }
@@ -280,25 +282,46 @@ impl State {
             // Another installation may have stopped it on its way out.
             set_forwarding(true).map_err(|error| kernel("start forwarding", error))?;
             self.enforce()?;
-            self.bridge(&subnet)?;
-            return Ok(subnet);
+            if self.bridge(&subnet)? {
+                return Ok(subnet);
+            }
+            self.give_up(application)?;
         }
+        for _ in 0..SUBNETS_TRIED_MAX {
+            let subnet = self.claim(application)?;
+            self.subnets
+                .insert(application.to_owned(), (subnet.clone(), Vec::new()));
+            if self.in_force {
+                self.in_force = self.rules.add(&subnet, &[]).is_ok();
+            }
+            self.enforce()?;
+            if self.bridge(&subnet)? {
+                return Ok(subnet);
+            }
+            self.give_up(application)?;
+        }
+        Err(Error::unavailable(
+            "other installations on this machine take every subnet that is tried; give this one another range",
+        ))
+    }
+
+    /// Claims a subnet that no other installation on this machine has a bridge for: they may use the same range.
+    fn claim(&mut self, application: &str) -> Result<Subnet> {
         let links = self
             .links
             .all()
             .map_err(|error| kernel("list network interfaces", error))?;
-        // Another installation on this machine may use the same range.
-        let subnet = self.claims.subnet(application, &|subnet| {
-            links.iter().any(|link| link.name == subnet.bridge())
-        })?;
-        self.subnets
-            .insert(application.to_owned(), (subnet.clone(), Vec::new()));
-        if self.in_force {
-            self.in_force = self.rules.add(&subnet, &[]).is_ok();
-        }
-        self.enforce()?;
-        self.bridge(&subnet)?;
-        Ok(subnet)
+        let taken = |subnet: &Subnet| {
+            let mut links = links.iter();
+            links.any(|link| link.name == subnet.bridge() && !self.owns(link))
+        };
+        Ok(self.claims.subnet(application, &taken)?)
+    }
+
+    /// Whether a bridge is this installation's.
+    fn owns(&self, bridge: &Link) -> bool {
+        let alias = bridge.alias.strip_prefix(ALIAS);
+        alias.and_then(|alias| alias.split(' ').next()) == Some(&self.rules.table)
     }
 
     /// The reverse of [`State::join`], in the reverse order.
@@ -306,19 +329,35 @@ impl State {
         let Some((subnet, doors)) = self.subnets.remove(application) else {
             return Ok(());
         };
-        self.links
-            .delete(&subnet.bridge())
-            .map_err(|error| kernel("delete a bridge", error))?;
+        let name = subnet.bridge();
+        let failed = |error| kernel("delete a bridge", error);
+        let bridge = self.links.find(&name).map_err(failed)?;
+        if bridge.is_some_and(|bridge| self.owns(&bridge)) {
+            self.links.delete(&name).map_err(failed)?;
+        }
+        self.withdraw(&subnet, &doors)
+    }
+
+    /// Gives up a subnet whose bridge turned out to be another installation's.
+    fn give_up(&mut self, application: &str) -> Result<()> {
+        match self.subnets.remove(application) {
+            Some((subnet, doors)) => self.withdraw(&subnet, &doors),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes back the rules and the claim of a subnet that is not in use any more.
+    fn withdraw(&mut self, subnet: &Subnet, doors: &[u16]) -> Result<()> {
         if self.in_force {
-            self.in_force =
-                !self.subnets.is_empty() && self.rules.subtract(&subnet, &doors).is_ok();
+            self.in_force = !self.subnets.is_empty() && self.rules.subtract(subnet, doors).is_ok();
         }
         self.enforce()?;
-        self.claims.forget(&subnet)?;
+        self.claims.forget(subnet)?;
         Ok(())
     }
 
-    fn bridge(&mut self, subnet: &Subnet) -> Result<()> {
+    /// Makes sure that the bridge of a subnet is there. `false`: another installation has it.
+    fn bridge(&mut self, subnet: &Subnet) -> Result<bool> {
         let name = subnet.bridge();
         let alias = format!("{ALIAS}{} {}", self.rules.table, subnet.owner);
         let alias: String = alias
@@ -331,16 +370,19 @@ impl State {
             .create_bridge(&name, &alias, subnet.gateway(), link::mtu_outside())
             .map_err(refused)?;
         let found = self.links.find(&name).map_err(refused)?;
-        let index = found
-            .ok_or_else(|| {
-                Error::unavailable(format!("the bridge {name} was deleted by somebody else"))
-            })?
-            .index;
+        let bridge = found.ok_or_else(|| {
+            Error::unavailable(format!("the bridge {name} was deleted by somebody else"))
+        })?;
+        if !self.owns(&bridge) {
+            return Ok(false);
+        }
+        let index = bridge.index;
         fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1").ok();
         self.links
             .add_address(index, subnet.gateway(), self.rules.range.subnet_prefix)
             .map_err(refused)?;
-        self.links.set_up(index).map_err(refused)
+        self.links.set_up(index).map_err(refused)?;
+        Ok(true)
     }
 
     /// Makes the rules in force those of the subnets there are. Without any there are no rules either.
@@ -385,6 +427,9 @@ impl State {
 
 /// Every bridge of instances carries a note that starts so.
 const ALIAS: &str = "tappaas ";
+/// How many subnets are tried that other installations turn out to have taken at the same moment.
+const SUBNETS_TRIED_MAX: usize = 16;
+
 /// The kernel's bound of an interface's note, less one.
 const ALIAS_MAX: usize = 255;
 

@@ -1,4 +1,4 @@
-use std::{fs, net::Ipv4Addr, time::Duration};
+use std::{collections::BTreeSet, fs, net::Ipv4Addr, path::Path, time::Duration};
 
 use rustix::process::Signal;
 use tappaas_core::model::EnvValue;
@@ -212,6 +212,68 @@ async fn a_bridge_keeps_its_hardware_address_whoever_comes_and_goes() {
     assert!(said(attachment.address, 8080).await.is_some());
     first.remove().await.unwrap();
     net.networks.detach("shop", "first").await.unwrap();
+    net.check_census().await;
+}
+
+#[tokio::test]
+async fn an_installation_leaves_a_subnet_to_another_that_took_it_first() {
+    if needs_root("networks of applications") {
+        return;
+    }
+    let net = Net::new().await;
+    let (first, attachment) = net.server("shop", "first").await;
+    // Another one that claimed the same subnet, as two do that look at the same moment.
+    let (ours, theirs) = (net.bench().dir("network"), net.bench().dir("other"));
+    let claimed = fs::read_dir(ours.join("subnets"))
+        .unwrap()
+        .flatten()
+        .next()
+        .unwrap();
+    let subnet = Path::new("subnets").join(claimed.file_name());
+    fs::create_dir_all(theirs.join(&subnet)).unwrap();
+    fs::copy(
+        ours.join(&subnet).join("owner"),
+        theirs.join(&subnet).join("owner"),
+    )
+    .unwrap();
+    let other = Networks::open(&theirs, &net.settings).await.unwrap();
+    let elsewhere = other.attach("shop", "web").await.unwrap();
+    assert_ne!(elsewhere.bridge, attachment.bridge);
+    assert!(said(attachment.address, 8080).await.is_some());
+    other.clear().await.unwrap();
+    assert!(said(attachment.address, 8080).await.is_some());
+    first.remove().await.unwrap();
+    net.networks.detach("shop", "first").await.unwrap();
+    net.check_census().await;
+}
+
+#[tokio::test]
+async fn installations_that_start_together_share_nothing() {
+    if needs_root("networks of applications") {
+        return;
+    }
+    let net = Net::new().await;
+    let others = (0..4).map(|number| {
+        let (folder, settings) = (
+            net.bench().dir(&format!("other-{number}")),
+            net.settings.clone(),
+        );
+        tokio::spawn(async move {
+            let networks = Networks::open(&folder, &settings).await.unwrap();
+            let mut bridges = Vec::new();
+            for application in ["shop", "bank", "blog"] {
+                bridges.push(networks.attach(application, "web").await.unwrap().bridge);
+            }
+            (networks, bridges)
+        })
+    });
+    let others = futures::future::try_join_all(others).await.unwrap();
+    let all: Vec<_> = others.iter().flat_map(|(_, bridges)| bridges).collect();
+    let distinct: BTreeSet<_> = all.iter().collect();
+    assert_eq!(distinct.len(), 12, "{all:?}");
+    for (networks, _) in &others {
+        networks.clear().await.unwrap();
+    }
     net.check_census().await;
 }
 
