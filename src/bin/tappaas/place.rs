@@ -46,11 +46,13 @@ impl DataDir {
     /// Makes the directory, readable by its owner alone, and refuses one that is somebody else's.
     pub(crate) fn make(&self) -> Result<()> {
         let shown = self.0.display();
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.0)
-            .with_context(|| format!("cannot make {shown}"))?;
+        // The folders above it are like any other.
+        let above = self.0.parent().map_or(Ok(()), fs::create_dir_all);
+        let made = above.and_then(|()| {
+            let mut own = fs::DirBuilder::new();
+            own.recursive(true).mode(0o700).create(&self.0)
+        });
+        made.with_context(|| format!("cannot make {shown}"))?;
         let owner = fs::metadata(&self.0)
             .with_context(|| format!("cannot look at {shown}"))?
             .uid();

@@ -420,18 +420,13 @@ impl Task {
             true => Ground::FileServer { folder },
             false => Ground::Stack,
         };
-        plan.processes = web(Command::Exec(vec![
-            FILE_SERVER.to_owned(),
-            "/app".to_owned(),
-        ]));
+        plan.processes = web(Command::Exec(vec![FILE_SERVER.to_owned(), ".".to_owned()]));
         self.add_file_server(&app.join(folder))?;
         Ok(folder)
     }
 
     fn add_file_server(&self, site: &Path) -> Result<()> {
-        let name = Path::new(FILE_SERVER)
-            .strip_prefix("/app")
-            .expect("it is in /app");
+        let name = Path::new(FILE_SERVER);
         let added = Tree::open(site, None)
             .and_then(|mut tree| tree.file(name, true)?.write_all(fileserver::PROGRAM));
         added.map_err(|error| {

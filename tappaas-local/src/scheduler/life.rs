@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     about::{About, Ready},
-    spec::{Parts, owner},
+    spec::{Parts, command, owner},
     table::Seat,
     world::World,
 };
@@ -159,9 +159,14 @@ impl Life {
         self.update(|seat| seat.status.reason = Some("its image is fetched".to_owned()));
         let image = ground.images.pull(&template.image).await?;
         self.update(|seat| seat.status.reason = Some("its sandbox is made".to_owned()));
-        if ground.isolation == Isolation::None && !image.config.needs_host_stack() {
+        let command = command(&template, &image.config)?;
+        // Without a sandbox there is no other root than the machine's: of an image that is to be one, only what is found from its
+        // working folder runs, such as the file server of a static site.
+        let found = image.config.needs_host_stack()
+            || !command[0].starts_with('/') && command[0].contains('/');
+        if ground.isolation == Isolation::None && !found {
             return Err(Error::unsupported(format!(
-                "{} brings a userland of its own, which needs a sandbox; without one only applications on the stack `host` run",
+                "{} brings a userland of its own, which needs a sandbox; without one only static sites and applications on the stack `host` run",
                 template.image
             )));
         }

@@ -137,7 +137,7 @@ fn limits(wanted: &model::Resources, usual: &DefaultLimits) -> Limits {
     }
 }
 
-fn command(template: &Template, image: &ImageConfig) -> Result<Vec<String>> {
+pub(super) fn command(template: &Template, image: &ImageConfig) -> Result<Vec<String>> {
     let command = match &template.command {
         Some(command) => command.argv(),
         None => [image.entrypoint.as_slice(), image.cmd.as_slice()].concat(),

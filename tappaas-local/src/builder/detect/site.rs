@@ -1,7 +1,7 @@
 use super::{Ground, Listing, Plan};
 
-/// Where the file server is in an image, within the site. Its folder is hidden, so it is not served.
-pub(in crate::builder) const FILE_SERVER: &str = "/app/.tappaas/fileserver";
+/// Where the file server is, seen from the site, in whose folder it is started. Its own folder is hidden, so it is not served.
+pub(in crate::builder) const FILE_SERVER: &str = ".tappaas/fileserver";
 
 /// A folder of files with an `index.html` at its top, or in `public` or `dist`.
 pub(super) fn plan(listing: &Listing) -> Option<Plan> {

@@ -20,7 +20,7 @@ async fn a_static_site_is_built_and_served_on_nothing_but_itself() {
         ),
         ("static site", false, None)
     );
-    assert!(matches!(web(&built), tappaas_core::model::Command::Exec(argv) if argv[1] == "/app"));
+    assert!(matches!(web(&built), tappaas_core::model::Command::Exec(argv) if argv[1] == "."));
     let answer = bench.serve(&built, "/").await;
     assert!(
         answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("<h1>Hello</h1>"),
