@@ -37,7 +37,8 @@ impl DataDir {
         self.0.join("server.log")
     }
 
-    /// Lets other users pass through the directory, though not look into it: processes without a sandbox get a user of their own.
+    /// Lets other users pass through the directory, though not look into it. Root's instances are such users: without a sandbox they
+    /// start in a layer of their image, and with `user = "root"` they mount its layers in a user namespace of their own.
     pub(crate) fn let_pass(&self) -> Result<()> {
         fs::set_permissions(&self.0, fs::Permissions::from_mode(0o711))
             .with_context(|| format!("cannot set the mode of {}", self.0.display()))

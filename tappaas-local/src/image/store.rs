@@ -2,6 +2,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError, Weak,
@@ -78,9 +79,11 @@ impl Images {
                 }
                 _ => {}
             }
-            folders
-                .iter()
-                .try_for_each(|folder| fs::create_dir_all(folder).map_err(disk("create", folder)))
+            // Instances pass through, but nobody sees what there is.
+            let mut closed = fs::DirBuilder::new();
+            closed.recursive(true).mode(0o711);
+            let create = |folder: &PathBuf| closed.create(folder).map_err(disk("create", folder));
+            folders.iter().try_for_each(create)
         })
         .await?;
         Ok(images)

@@ -47,9 +47,9 @@ pub(crate) async fn serve(data: &DataDir, args: &ServeArgs) -> Result<()> {
     }
     if config.unconfined() {
         tracing::warn!("applications run without a sandbox: they can do whatever their user can");
-        if rustix::process::geteuid().is_root() {
-            data.let_pass()?;
-        }
+    }
+    if rustix::process::geteuid().is_root() {
+        data.let_pass()?;
     }
     let admin = TcpListener::bind(config.admin).await;
     let admin = admin.with_context(|| {
