@@ -55,16 +55,20 @@ impl Supervisor {
     /// What the edge refuses with; `Unavailable` if there is none and none can be started.
     pub(super) async fn ask(&self, ask: &Ask) -> Result<Tell> {
         let mut slot = self.connection.lock().await;
-        if let Some(connection) = slot.as_mut() {
-            match connection.ask(ask).await {
-                Err(error) if error.kind() == ErrorKind::Unavailable => *slot = None,
-                answered => return answered,
+        // Out of the slot while it is asked: of a question that is given up the answer stays in the connection, and the next question
+        // would take it for its own.
+        if let Some(mut connection) = slot.take() {
+            let answered = connection.ask(ask).await;
+            if !is_unavailable(&answered) {
+                *slot = Some(connection);
+                return answered;
             }
         }
         let mut connection = self.connect().await?;
         let answered = connection.ask(ask).await;
-        // What was refused for a time was refused over a connection that is well; a broken one shows it at the next question.
-        *slot = Some(connection);
+        if !is_unavailable(&answered) {
+            *slot = Some(connection);
+        }
         answered
     }
 
@@ -190,4 +194,9 @@ fn log_file(path: &Path) -> io::Result<File> {
         .append(true)
         .mode(0o600)
         .open(path)
+}
+
+/// Such an answer may also mean that the connection is broken, or that the answer is late.
+fn is_unavailable(answered: &Result<Tell>) -> bool {
+    matches!(answered, Err(error) if error.kind() == ErrorKind::Unavailable)
 }

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt as _;
 use http::Response;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tappaas_core::backend::IngressProvider;
@@ -209,6 +210,19 @@ async fn free_address() -> SocketAddr {
         .unwrap()
         .local_addr()
         .unwrap()
+}
+
+#[tokio::test]
+async fn a_question_that_is_given_up_spoils_no_later_answer() {
+    let (home, origin) = (Home::new(), Origin::text("ok").await);
+    let ingress = home.ingress(|_| {}).await;
+    ingress.apply(&web(3, &[origin.endpoint()])).await.unwrap();
+    for _ in 0..20 {
+        // Asked, and given up before the answer is read, unless it is there at once.
+        _ = ingress.observe(&id("web")).now_or_never();
+        assert!(ingress.observe(&id("other")).await.unwrap().is_none());
+        assert!(ingress.observe(&id("web")).await.unwrap().is_some());
+    }
 }
 
 #[tokio::test]
