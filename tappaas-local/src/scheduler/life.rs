@@ -298,13 +298,14 @@ impl Life {
                 changed = changed => if changed.is_err() {
                     return None;
                 },
-                () = self.probe(instance, &now), if running => {
+                why = self.probe(instance, &now), if running => {
+                    tracing::warn!(workload = %self.about.workload, instance = %self.about.id, %why, "a process is killed and started again");
                     if let Err(error) = instance.restart().await {
                         tracing::warn!(instance = %self.about.id, %error, "cannot restart a process that fails its probe");
                     }
                     self.update(|seat| {
                         seat.status.ready = false;
-                        seat.status.reason = Some("it failed its probe and is started again".to_owned());
+                        seat.status.reason = Some(format!("{why}; it is started again"));
                     });
                 }
                 () = count(&world, &about, instance) => {}

@@ -1,4 +1,4 @@
-use std::{future::pending, time::Duration};
+use std::{convert::Infallible, future::pending, time::Duration};
 
 use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
@@ -35,8 +35,8 @@ struct Run<'a> {
 }
 
 impl Life {
-    /// Checks the health of a run, and returns when its process must be killed for it.
-    pub(super) async fn probe(&mut self, instance: &Instance, status: &Status) {
+    /// Checks the health of a run, and returns when its process must be killed for it, saying why.
+    pub(super) async fn probe(&mut self, instance: &Instance, status: &Status) -> String {
         let known = self
             .about
             .ready
@@ -53,9 +53,9 @@ impl Life {
         if adopted {
             self.tell(&run, Ok(()));
         } else if let Some(startup) = self.template.probes.startup.clone()
-            && !self.starts(&mut run, &startup).await
+            && let Err(reason) = self.starts(&mut run, &startup).await
         {
-            return;
+            return format!("its startup probe fails: {reason}");
         }
         let found = run.found;
         let liveness = Liveness {
@@ -63,25 +63,27 @@ impl Life {
             ports: self.about.ports.clone(),
         };
         tokio::select! {
-            () = self.watch_readiness(&mut run, adopted) => {}
-            () = liveness.watch(instance, status, found) => {}
+            never = self.watch_readiness(&mut run, adopted) => match never {},
+            reason = liveness.watch(instance, status, found) => format!("its liveness probe fails: {reason}"),
         }
     }
 
-    async fn starts(&self, run: &mut Run<'_>, probe: &Probe) -> bool {
+    async fn starts(&self, run: &mut Run<'_>, probe: &Probe) -> Result<(), String> {
         tokio::time::sleep(seconds(probe.delay_seconds)).await;
+        let mut last = String::new();
         for _ in 0..probe.failures.max(1) {
             let checked = run.check(&self.template, &self.about.ports, probe).await;
             let Err(reason) = checked else {
-                return true;
+                return Ok(());
             };
+            last.clone_from(&reason);
             self.update(|seat| seat.status.reason = Some(reason));
             tokio::time::sleep(seconds(probe.period_seconds.max(1))).await;
         }
-        false
+        Err(last)
     }
 
-    async fn watch_readiness(&mut self, run: &mut Run<'_>, adopted: bool) {
+    async fn watch_readiness(&mut self, run: &mut Run<'_>, adopted: bool) -> Infallible {
         let template = std::sync::Arc::clone(&self.template);
         let connection = Probe {
             period_seconds: 2,
@@ -159,7 +161,8 @@ struct Liveness {
 }
 
 impl Liveness {
-    async fn watch(&self, instance: &Instance, status: &Status, found: Option<u16>) {
+    /// Returns the last reason when the probe has failed for good.
+    async fn watch(&self, instance: &Instance, status: &Status, found: Option<u16>) -> String {
         let Some(probe) = &self.template.probes.liveness else {
             return pending().await;
         };
@@ -175,10 +178,8 @@ impl Liveness {
         loop {
             match run.check(&self.template, &self.ports, probe).await {
                 Ok(()) => failed = 0,
+                Err(reason) if failed + 1 >= probe.failures => return reason,
                 Err(_) => failed += 1,
-            }
-            if failed >= probe.failures.max(1) {
-                return;
             }
             tokio::time::sleep(seconds(probe.period_seconds.max(1))).await;
         }
@@ -296,10 +297,12 @@ async fn request(stream: tokio::net::TcpStream, port: u16, path: &str) -> Result
         .body(Empty::<bytes::Bytes>::new());
     let request = request.map_err(|error| format!("its probe's path is wrong: {error}"))?;
     let answer = async { sender.send_request(request).await };
-    tokio::pin!(connection);
+    tokio::pin!(answer, connection);
     let answer = tokio::select! {
-        answer = answer => answer,
-        ended = &mut connection => return Err(ended.map_or_else(failed, |()| format!("{path} on port {port} does not answer"))),
+        biased;
+        answer = &mut answer => answer,
+        // Many close the connection right behind their answer, which is there then.
+        _ = &mut connection => answer.await,
     };
     match answer.map_err(failed)?.status() {
         status if status.is_success() || status.is_redirection() => Ok(()),
@@ -331,4 +334,32 @@ async fn execute(instance: &Instance, command: Vec<String>) -> Result<(), String
 
 fn seconds(count: u32) -> Duration {
     Duration::from_secs(count.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_counts_also_when_the_connection_is_closed_right_behind_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let read = stream.read(&mut [0; 1024]).await.unwrap();
+                assert!(read > 0);
+                let answer = b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok";
+                stream.write_all(answer).await.unwrap();
+            }
+        });
+        for _ in 0..200 {
+            let stream = TcpStream::connect(address).await.unwrap();
+            assert_eq!(request(stream, address.port(), "/").await, Ok(()));
+        }
+    }
 }
