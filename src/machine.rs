@@ -1,9 +1,9 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tappaas_core::{
-    Clock, Ids, Name, Result,
+    Clock, Error, Ids, Name, Result,
     controller::Settings,
-    model::Host,
+    model::{Host, Stop},
     platform::{Backends, Platform},
 };
 use tappaas_local::{Builder, BuilderConfig, BuilderParts, Scheduler, SchedulerConfig};
@@ -12,6 +12,8 @@ use tokio::task::JoinHandle;
 
 use crate::{RandomIds, SystemClock};
 
+/// How long instances may take to stop, all at once: the longest grace that a manifest can give, and what comes after it.
+const STOP_MAX: Duration = Duration::from_secs(Stop::GRACE_SECONDS_MAX as u64 + 60);
 /// How long requests may go on once their instances are gone.
 const EDGE_DRAIN: Duration = Duration::from_secs(1);
 
@@ -153,22 +155,41 @@ impl Machine {
     /// Stops the controllers, every instance, and the edge. The next [`Machine::open`] starts the applications again.
     ///
     /// # Errors
-    /// What the backends say; what could be stopped is.
+    /// What the backends say; what could be stopped is. `Unavailable` if an instance does not end though its grace is long over: it goes
+    /// on, and so does the edge.
     pub async fn stop_applications(&self) -> Result<()> {
         self.controllers.abort();
-        let scheduler = &self.platform.backends().scheduler;
-        let workloads = scheduler.list().await?;
-        for id in &workloads {
-            scheduler.remove(id).await?;
-        }
-        while !scheduler.list().await?.is_empty() {
-            self.platform.clock().sleep(Duration::from_millis(20)).await;
-        }
+        self.stop_instances().await?;
         self.ingress.stop(EDGE_DRAIN).await?;
         match &self.networks {
             // Nothing runs any more. What was bound to another application still has its way there.
             Some(networks) => networks.clear().await,
             None => Ok(()),
+        }
+    }
+
+    async fn stop_instances(&self) -> Result<()> {
+        let scheduler = &self.platform.backends().scheduler;
+        let mut failed = Ok(());
+        for id in &scheduler.list().await? {
+            failed = scheduler.remove(id).await.and(failed);
+        }
+        let clock = self.platform.clock();
+        let deadline = clock.now() + STOP_MAX;
+        loop {
+            let left = scheduler.list().await?;
+            if left.is_empty() {
+                return failed;
+            }
+            if clock.now() >= deadline {
+                failed?;
+                let left: Vec<_> = left.iter().map(ToString::to_string).collect();
+                return Err(Error::unavailable(format!(
+                    "instances of {} do not end",
+                    left.join(", ")
+                )));
+            }
+            clock.sleep(Duration::from_millis(20)).await;
         }
     }
 }

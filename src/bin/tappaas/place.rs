@@ -32,6 +32,11 @@ impl DataDir {
         self.0.join("api.sock")
     }
 
+    /// Where the edge of a server listens for what it is told; it outlives the server.
+    pub(crate) fn edge_socket(&self) -> PathBuf {
+        self.0.join("edge/edge.sock")
+    }
+
     /// The log of a server that was started in the background.
     pub(crate) fn server_log(&self) -> PathBuf {
         self.0.join("server.log")

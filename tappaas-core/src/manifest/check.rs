@@ -12,7 +12,7 @@ use super::{
 use crate::{
     Name,
     controller::application::RELEASE_PROCESS,
-    model::{ProbeCheck, Protocol},
+    model::{self, ProbeCheck, Protocol},
 };
 
 /// The signals that a process can be asked to stop with.
@@ -123,6 +123,13 @@ fn check_process(name: &Name, process: &Process) -> Result<(), Problem> {
     if let Some(signal) = process.stop.signal.as_deref() {
         check_signal(signal).or_else(|message| problem(&["stop", "signal"], message))?;
     }
+    let most = model::Stop::GRACE_SECONDS_MAX;
+    if process.stop.grace.is_some_and(|grace| grace.0 > most) {
+        return problem(
+            &["stop", "grace"],
+            format!("a process has at most {most} s to stop"),
+        );
+    }
     let probes = &process.probes;
     for (kind, probe) in [
         ("startup", &probes.startup),
@@ -155,7 +162,7 @@ fn check_signal(signal: &str) -> Result<(), String> {
 /// The protocol of a process's port, by its name or its first one.
 fn find_port(name: &Name, process: &Process, wanted: Option<&Name>) -> Result<Protocol, String> {
     let ports = process.declared_ports();
-    let undeclared = (ports.is_empty() && *name == web()).then(crate::model::Port::undeclared);
+    let undeclared = (ports.is_empty() && *name == web()).then(model::Port::undeclared);
     let mut all = ports.iter().chain(&undeclared);
     let found = match wanted {
         Some(wanted) => all.find(|port| port.name == *wanted),

@@ -92,7 +92,7 @@ pub struct Probe(pub model::Probe);
 pub struct Stop {
     /// The signal that asks it to stop. Default: `SIGTERM`.
     pub signal: Option<String>,
-    /// How long it may take before it is killed. Default: `30s`.
+    /// How long it may take before it is killed, at most `1h`. Default: `30s`.
     pub grace: Option<Seconds>,
 }
 

@@ -210,6 +210,11 @@ pub struct Stop {
     pub grace_seconds: u32,
 }
 
+impl Stop {
+    /// The most that [`Stop::grace_seconds`] can be in a manifest.
+    pub const GRACE_SECONDS_MAX: u32 = 3600;
+}
+
 impl Default for Stop {
     fn default() -> Self {
         Self {

@@ -41,6 +41,33 @@ fn a_folder_becomes_a_page_and_leaves_nothing_when_it_goes() {
     assert_eq!(Census::take(&platform.data()), before);
 }
 
+#[test]
+fn what_ran_before_a_failed_first_command_goes_on() {
+    let platform = Platform::served();
+    let (first, second) = (platform.dir("first"), platform.dir("second"));
+    sources::write(&first, &[("index.html", PAGE)]);
+    sources::write(&second, &[("Procfile", "web: exit 3\n")]);
+    platform.ok(&["deploy", text(&first)]);
+    platform.ok(&["stop"]);
+    assert!(platform.server_ends());
+
+    let arguments = platform.serve_arguments();
+    let mut up = vec!["up", text(&second)];
+    up.extend(arguments.iter().map(String::as_str));
+    platform.run(&up).refused(&["exited with code 3"]);
+
+    assert_ne!(platform.run(&["apps"]).code, 0, "its server is gone");
+    platform.answers("first.localhost", PAGE);
+    platform.serve_again();
+    let apps = platform.json(&["apps"]);
+    let names: Vec<_> = apps["items"].as_array().unwrap().iter().collect();
+    assert_eq!(names.len(), 1, "{apps}");
+    assert_eq!(names[0]["name"], "first");
+    platform.ok(&["stop", "--apps"]);
+    assert!(platform.server_ends());
+    platform.leaves_nothing();
+}
+
 /// Every command that shows something, for people and for programs.
 fn shows_what_runs(platform: &Platform) {
     let shown = [

@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use tappaas::Package;
 use tappaas_api::types::{LogQuery, Stop};
 use tappaas_core::Name;
+use tokio::net::UnixStream;
 
 use super::{deploy, logs, operation, server, session::Session};
 use crate::{
@@ -33,6 +34,8 @@ pub(crate) async fn up(
     let package = Package::read(&args.path, args.name.as_ref())?;
     let session = Session::new(data, global, printer);
     let started = !session.alive().await;
+    // Applications that run without a server are not this command's to stop.
+    let ran = UnixStream::connect(data.edge_socket()).await.is_ok();
     if started {
         if args.serve.isolation == Some(Isolation::None) {
             printer.note(
@@ -51,7 +54,7 @@ pub(crate) async fn up(
         .await
         .is_ok();
     let undo = Undo {
-        server: started,
+        server: started.then_some(Stop { apps: !ran }),
         application: (!known).then(|| package.name.clone()),
     };
     let interrupted = tokio::signal::ctrl_c();
@@ -105,15 +108,21 @@ async fn run(session: &Session, package: &Package, detach: bool) -> Result<ExitC
 
 /// What has to be undone when the command is interrupted or fails.
 struct Undo {
-    server: bool,
+    /// How the server that it started is to stop.
+    server: Option<Stop>,
+    /// The application, if there was none of its name.
     application: Option<Name>,
 }
 
 impl Undo {
     async fn run(self, session: &Session) -> Result<()> {
-        if self.server {
-            server::end(session, &Stop { apps: true }).await?;
-        } else if let Some(application) = self.application {
+        if let Some(application) = self.application
+            && session
+                .client
+                .application(&session.environment, &application)
+                .await
+                .is_ok()
+        {
             let accepted = session
                 .client
                 .destroy(&session.environment, &application)
@@ -122,6 +131,9 @@ impl Undo {
                 let mut progress = session.printer.progress();
                 operation::follow(session, &id, &mut progress).await?;
             }
+        }
+        if let Some(stop) = self.server {
+            server::end(session, &stop).await?;
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use tappaas_api::{
     client::Client,
     types::{Stop, Version},
 };
+use tappaas_core::Error;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -76,7 +77,10 @@ pub(crate) async fn serve(data: &DataDir, args: &ServeArgs) -> Result<()> {
     let end = until_told(&mut asked).await?;
     // First: as long as the API answers, applications may be stopping.
     let stopped = match end {
-        End::Asked { apps: true } => machine.stop_applications().await,
+        End::Asked { apps: true } => tokio::select! {
+            stopped = machine.stop_applications() => stopped,
+            told = signalled() => told.and_then(|()| Err(Error::unavailable("told to end before every instance had stopped"))),
+        },
         End::Asked { apps: false } | End::Signal => Ok(()),
     };
     stop.cancel();
@@ -111,13 +115,21 @@ async fn state(machine: &Machine, stop: mpsc::Sender<Stop>) -> Result<State> {
 }
 
 async fn until_told(asked: &mut mpsc::Receiver<Stop>) -> Result<End> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     Ok(tokio::select! {
-        _ = terminate.recv() => End::Signal,
-        _ = interrupt.recv() => End::Signal,
+        told = signalled() => told.map(|()| End::Signal)?,
         apps = asked.recv() => End::Asked { apps: apps.is_some_and(|stop| stop.apps) },
     })
+}
+
+/// Waits for a signal that tells the server to end.
+async fn signalled() -> tappaas_core::Result<()> {
+    let unable = |error| Error::internal("cannot wait for signals").with_source(error);
+    let mut terminate = signal(SignalKind::terminate()).map_err(unable)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(unable)?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    }
 }
 
 fn log() {
