@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::{Spec, Typed};
+use super::{ApplicationSpec, Spec, Typed};
 use crate::{Digest, Kind, Name, Timestamp};
 
 /// The record of an asynchronous request. Its object is named by a unique id.
@@ -19,6 +19,9 @@ pub struct OperationSpec {
     /// The origin of the release that the request wants; `None` if it wants none, as scaling does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Digest>,
+    /// What the application's spec was before; `None` if the request created it, or wants no release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<ApplicationSpec>,
     /// Somebody asked for its end.
     #[serde(default)]
     pub cancelled: bool,

@@ -134,7 +134,7 @@ impl Platform {
         if application.metadata.generation == before {
             return Ok(unchanged(&application));
         }
-        self.accept(key, &application, OperationVerb::Scale, None, Vec::new())
+        self.accept(key, &application, Request::plain(OperationVerb::Scale))
             .await
     }
 
@@ -198,7 +198,7 @@ impl Platform {
     pub async fn destroy(&self, key: &ApplicationKey) -> Result<Accepted> {
         let application = self.application(key)?;
         let accepted = self
-            .accept(key, &application, OperationVerb::Destroy, None, Vec::new())
+            .accept(key, &application, Request::plain(OperationVerb::Destroy))
             .await?;
         self.client().delete(&key.object()).await?;
         Ok(accepted)
@@ -246,8 +246,7 @@ impl Platform {
             .client()
             .create(&new_application(key, deployment))
             .await?;
-        let origin = Some(origin(&application.spec));
-        self.accept(key, &application, OperationVerb::Deploy, origin, Vec::new())
+        self.accept(key, &application, Request::first(&application))
             .await
     }
 
@@ -281,19 +280,23 @@ impl Platform {
         verb: OperationVerb,
         mut change: impl FnMut(&mut Application) -> Result<bool> + Send,
     ) -> Result<Accepted> {
-        let mut changed = false;
+        let mut before = None;
         let application = self
             .modify(key, |application| {
-                changed = advance(application, verb, &mut change)?;
+                let spec = application.spec.clone();
+                before = advance(application, verb, &mut change)?.then_some(spec);
                 Ok(())
             })
             .await?;
-        if !changed {
+        let Some(before) = before else {
             return Ok(unchanged(&application));
-        }
-        let origin = Some(origin(&application.spec));
-        self.accept(key, &application, verb, origin, Vec::new())
-            .await
+        };
+        let request = Request {
+            verb,
+            origin: Some(origin(&application.spec)),
+            before: Some(before),
+        };
+        self.accept(key, &application, request).await
     }
 
     pub(super) async fn modify(
@@ -320,15 +323,14 @@ impl Platform {
         &self,
         key: &ApplicationKey,
         application: &Application,
-        verb: OperationVerb,
-        origin: Option<Digest>,
-        notes: Vec<String>,
+        request: Request,
     ) -> Result<Accepted> {
         let spec = OperationSpec {
             application: key.name.clone(),
-            verb,
+            verb: request.verb,
             generation: application.metadata.generation,
-            origin,
+            origin: request.origin,
+            before: request.before,
             cancelled: false,
         };
         let operation =
@@ -337,8 +339,35 @@ impl Platform {
         Ok(Accepted {
             operation: Some(operation.metadata.name),
             generation: application.metadata.generation,
-            notes,
+            notes: Vec::new(),
         })
+    }
+}
+
+/// What an operation is made for.
+struct Request {
+    verb: OperationVerb,
+    /// The origin of the release that it wants, if it wants one.
+    origin: Option<Digest>,
+    before: Option<ApplicationSpec>,
+}
+
+impl Request {
+    /// A request that wants no release.
+    fn plain(verb: OperationVerb) -> Self {
+        Self {
+            verb,
+            origin: None,
+            before: None,
+        }
+    }
+
+    /// The request that made an application.
+    fn first(application: &Application) -> Self {
+        Self {
+            origin: Some(origin(&application.spec)),
+            ..Self::plain(OperationVerb::Deploy)
+        }
     }
 }
 

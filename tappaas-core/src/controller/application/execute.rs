@@ -136,11 +136,11 @@ impl Context {
     /// Ends the operations of an application that is gone.
     pub(super) async fn finish_operations(&self, key: &ApplicationKey) -> Result<()> {
         for mut operation in self.open_operations(key) {
-            let destroyed = operation.spec.verb == OperationVerb::Destroy;
-            operation.status.state = if destroyed {
-                OperationState::Succeeded
-            } else {
-                OperationState::Superseded
+            let spec = &operation.spec;
+            operation.status.state = match spec.verb {
+                OperationVerb::Destroy => OperationState::Succeeded,
+                _ if spec.cancelled => OperationState::Cancelled,
+                _ => OperationState::Superseded,
             };
             operation.status.message = "the application is gone".to_owned();
             operation.status.ended = Some(self.clock.now());

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Caller, Snapshot, routes, template};
 use crate::{
-    Name, Result,
+    Kind, ListRequest, Name, Result,
     backend::{Peer, PeerAddress, RouteId, WorkloadId, WorkloadStatus},
     client::Reference,
     controller::Context,
@@ -60,6 +60,24 @@ impl Context {
         let mut releases = self.client.naming::<ReleaseSpec>(&key.scope(), of(key));
         releases.sort_by_key(|release| release.spec.version);
         releases
+    }
+
+    /// As [`Context::releases`], but as the store has them now: for decisions about destruction, since a cache may lag.
+    pub(crate) async fn stored_releases(&self, key: &ApplicationKey) -> Result<Vec<Release>> {
+        let mut request = ListRequest::new(Kind::Release, key.scope());
+        let mut releases = Vec::new();
+        loop {
+            let page = self.store.list(&request).await?;
+            for object in &page.objects {
+                let release = Release::from_object(object)?;
+                releases.extend(Some(release).filter(|r| r.spec.application == key.name));
+            }
+            request.after = page.next;
+            if request.after.is_none() {
+                releases.sort_by_key(|release| release.spec.version);
+                return Ok(releases);
+            }
+        }
     }
 
     pub(crate) fn builds(&self, key: &ApplicationKey) -> Vec<Build> {

@@ -150,7 +150,11 @@ fn names(snapshot: &Snapshot, draft: &Draft) -> Vec<Name> {
 pub(super) fn operations(snapshot: &Snapshot, target: &Target<'_>) -> Vec<Step> {
     let reports = snapshot.operations.iter().filter_map(|operation| {
         let mut status = operation.status.clone();
-        let (state, message) = progress(snapshot, operation, target, &mut status);
+        let (mut state, mut message) = progress(snapshot, operation, target, &mut status);
+        if operation.spec.cancelled && state == OperationState::Superseded {
+            // What took its place is what was there before.
+            (state, message) = (OperationState::Cancelled, "cancelled".to_owned());
+        }
         (status.state, status.message) = (state, message);
         if state.ended() {
             status.ended = Some(snapshot.now);

@@ -1,6 +1,8 @@
 //! The controllers over the memory backends, in tokio's paused time.
 
 mod bindings;
+mod cancel;
+mod guarded;
 mod refusals;
 mod rollouts;
 mod world;

@@ -17,9 +17,12 @@ use tappaas_core::{
     platform::{Accepted, Backends, Deployment, Platform},
 };
 
+use super::guarded::{Guard, Guarded};
+
 /// A platform in memory, with its controllers running.
 pub(super) struct World {
     pub(super) platform: Platform,
+    pub(super) guard: Guard,
     pub(super) scheduler: Arc<memory::Scheduler>,
     pub(super) ingress: Arc<memory::Ingress>,
     _controllers: tokio_util::task::AbortOnDropHandle<()>,
@@ -27,17 +30,21 @@ pub(super) struct World {
 
 impl World {
     pub(super) async fn new() -> Self {
-        let clock: Arc<memory::Clock> = Arc::new(memory::Clock::new());
+        let clock = Arc::new(memory::Clock::new());
+        let guard = Guard::default();
         let ids = Arc::new(memory::Ids::new());
         let (network, volumes) = (Network::new(), memory::Volumes::new());
         let scheduler = Arc::new(memory::Scheduler::new(clock.clone(), &network, &volumes));
         let ingress = Arc::new(memory::Ingress::new(clock.clone(), &network));
         let backends = Backends {
-            store: Arc::new(memory::Store::new(clock.clone(), ids.clone())),
+            store: guarded(
+                Arc::new(memory::Store::new(clock.clone(), ids.clone())),
+                &guard,
+            ),
             builder: Arc::new(Recipes),
             registry: Arc::new(Nothing),
-            scheduler: scheduler.clone(),
-            ingress: ingress.clone(),
+            scheduler: guarded(scheduler.clone(), &guard),
+            ingress: guarded(ingress.clone(), &guard),
             volumes: Arc::new(volumes),
         };
         let platform = Platform::new(backends, Settings::default(), clock, ids).unwrap();
@@ -51,6 +58,7 @@ impl World {
             .unwrap();
         Self {
             platform,
+            guard,
             scheduler,
             ingress,
             _controllers: tokio_util::task::AbortOnDropHandle::new(controllers),
@@ -182,6 +190,11 @@ impl World {
             .map(|status| status.counts)
             .unwrap_or_default()
     }
+}
+
+fn guarded<T>(inner: Arc<T>, guard: &Guard) -> Arc<Guarded<T>> {
+    let guard = guard.clone();
+    Arc::new(Guarded { inner, guard })
 }
 
 pub(super) fn name(text: &str) -> Name {
