@@ -96,16 +96,22 @@ impl Printer {
             printer: *self,
             bar,
             last: String::new(),
+            since: Duration::ZERO,
         }
     }
 }
 
-/// The steps of long work: one moving line on a terminal, a line a step in a pipe.
+/// Steps that took longer leave a line with their time on a terminal.
+const TOLD_MIN: Duration = Duration::from_millis(500);
+
+/// The steps of long work: one moving line on a terminal, under those that took their time; a line a step in a pipe.
 #[derive(Debug)]
 pub(crate) struct Progress {
     printer: Printer,
     bar: Option<ProgressBar>,
     last: String,
+    /// When the last step began, after the first.
+    since: Duration,
 }
 
 impl Progress {
@@ -114,9 +120,16 @@ impl Progress {
         if text.is_empty() || text == self.last {
             return;
         }
-        text.clone_into(&mut self.last);
+        let before = std::mem::replace(&mut self.last, text.to_owned());
         match &self.bar {
-            Some(bar) => bar.set_message(text.to_owned()),
+            Some(bar) => {
+                let took = bar.elapsed().saturating_sub(self.since);
+                if took >= TOLD_MIN && !before.is_empty() {
+                    bar.println(format!("  {before} ({:.1} s)", took.as_secs_f64()));
+                }
+                self.since = bar.elapsed();
+                bar.set_message(text.to_owned());
+            }
             None if self.printer.json() => {}
             None => self.printer.note(text),
         }
