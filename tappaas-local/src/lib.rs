@@ -20,8 +20,8 @@ mod watched;
 pub use builder::{BuildLimits, BuildNetwork, Builder, BuilderConfig, BuilderParts};
 pub use doctor::{Finding, Report, State};
 pub use instance::{
-    Adopted, Execution, Instance, Line, LogReader, Phase, Status, Stream, Streams, Terminal, reap,
-    run_to_completion,
+    Adopted, Execution, Instance, Line, LogReader, Phase, Status, Stream, Streams, Terminal, end,
+    reap, run_to_completion,
 };
 pub use network::{Attachment, NetworkSettings, Networks, Range, nameservers};
 pub use sandbox::{

@@ -5,26 +5,27 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{PidfdFlags, pidfd_open};
 use tappaas_core::{
     Error, Result,
     backend::{Endpoint, Usage},
 };
 use tokio::{
-    io::{AsyncWriteExt, Interest},
+    io::AsyncWriteExt,
     net::{TcpStream, UnixStream},
     sync::watch,
     time::timeout,
 };
 
-use super::{Execution, Phase, Status, reap};
+use super::{
+    Execution, Phase, Status,
+    reap::{MARGIN, dismiss, processes_of},
+};
 use crate::{
     fault::Context,
     shim::{
         Identity, Listener, Record, boot_id, passing,
         protocol::{self, CONTROL, Call, DIAL, FRAME_MAX, OLDEST, Reply, Request, VERSION},
     },
-    watched::watch,
 };
 
 /// How long a shim that lives may take to answer what it can answer at once.
@@ -46,7 +47,7 @@ pub enum Adopted {
     Alive(Instance),
     /// It ended while nobody looked; this is how. Its folder can be deleted, after [`reap`].
     Ended(Box<Status>),
-    /// Its shim died, by itself or with the machine. To be [reaped](reap); its process may still serve.
+    /// Its shim died, by itself or with the machine. To be [reaped](crate::reap); its process may still serve.
     Lost,
     /// There is no instance in that folder.
     Absent,
@@ -65,12 +66,19 @@ impl Instance {
     /// Finds the instance whose folder is `dir`.
     ///
     /// # Errors
-    /// `Unsupported` if a newer server started it, `Unavailable` if its shim lives and does not answer.
+    /// `Unsupported` if a newer server started it, `Unavailable` if its shim lives and does not answer, `NotFound` if that died
+    /// meanwhile. Only after the last it is dead for certain.
     pub async fn adopt(dir: &Path) -> Result<Adopted> {
         let record =
             Record::read(dir).context(|| format!("read the record in {}", dir.display()))?;
         let Some(record) = record else {
-            return Ok(Adopted::Absent);
+            if processes_of(dir).is_empty() {
+                return Ok(Adopted::Absent);
+            }
+            return Err(Error::unavailable(format!(
+                "a shim runs in {} whose record cannot be read",
+                dir.display()
+            )));
         };
         if let Some(status) = record.ended {
             return Ok(Adopted::Ended(Box::new(status)));
@@ -107,7 +115,7 @@ impl Instance {
     /// How it is now.
     ///
     /// # Errors
-    /// `NotFound` if its shim is dead: then it is to be [reaped](reap). `Unavailable` if its shim lives and does not answer.
+    /// `NotFound` if its shim is dead: then it is to be [reaped](crate::reap). `Unavailable` if its shim lives and does not answer.
     pub async fn status(&self) -> Result<Status> {
         match self.call(Call::Status).await {
             Ok(Reply::Status(status)) => Ok(*status),
@@ -131,15 +139,22 @@ impl Instance {
         Ok(receiver)
     }
 
-    /// Stops it for good, and returns how it ended once nothing of it is left. `grace` shortens what its spec says.
+    /// Stops it for good, and returns how it ended once nothing of it is left. `grace` shortens what its spec says. A shim that is not
+    /// done half a minute after that is killed.
+    ///
+    /// # Errors
+    /// `NotFound` if its shim is dead or had to be killed: then it is to be [reaped](crate::reap). `Unavailable` if it cannot be asked:
+    /// then it may be [ended](crate::end) unasked.
     pub async fn stop(&self, grace: Option<Duration>) -> Result<Status> {
-        let status = match self.long_call(Call::Stop { grace }).await {
-            Ok(Reply::Status(status)) => *status,
-            Ok(other) => return Err(unexpected(&other)),
-            Err(error) => self.last_word(error).await?,
-        };
-        self.gone().await;
-        Ok(self.noted().unwrap_or(status))
+        let longest = Duration::from_secs(tappaas_core::model::Stop::GRACE_SECONDS_MAX.into());
+        let patience = grace.unwrap_or(longest) + MARGIN;
+        match timeout(patience, self.ask_to_stop(grace)).await {
+            Ok(stopped) => stopped,
+            Err(_) => {
+                dismiss(self.shim, Duration::ZERO).await?;
+                self.noted().ok_or_else(|| self.dead())
+            }
+        }
     }
 
     /// Kills the process, for its restart policy to start it again: what a failed liveness probe asks for.
@@ -230,28 +245,26 @@ impl Instance {
     /// Stops it at once if it runs, and deletes its folder with all logs.
     pub async fn remove(self) -> Result<()> {
         if self.shim.alive().is_some() {
-            self.stop(Some(Duration::ZERO)).await?;
+            self.stop(Some(Duration::ZERO)).await.ok();
         }
-        reap(&self.dir).await?;
+        super::end(&self.dir, Duration::ZERO).await?;
         let removed = std::fs::remove_dir_all(&self.dir);
         Ok(removed.context(|| format!("delete {}", self.dir.display()))?)
     }
 
     /// Returns once the shim is dead.
     pub(super) async fn gone(&self) {
-        let Some(pid) = self.shim.alive() else {
-            return;
+        self.shim.gone().await;
+    }
+
+    async fn ask_to_stop(&self, grace: Option<Duration>) -> Result<Status> {
+        let status = match self.long_call(Call::Stop { grace }).await {
+            Ok(Reply::Status(status)) => *status,
+            Ok(other) => return Err(unexpected(&other)),
+            Err(error) => self.last_word(error).await?,
         };
-        let Ok(handle) = pidfd_open(pid, PidfdFlags::NONBLOCK) else {
-            return;
-        };
-        if self.shim.alive().is_none() {
-            // Another process got its id between the two looks.
-            return;
-        }
-        if let Ok(watched) = watch(handle, Interest::READABLE) {
-            watched.readable().await.ok();
-        }
+        self.gone().await;
+        Ok(self.noted().unwrap_or(status))
     }
 
     async fn begin_subscription(&self) -> Result<(UnixStream, Status)> {
@@ -291,13 +304,14 @@ impl Instance {
         if timeout(PATIENCE, self.gone()).await.is_err() {
             return Err(error);
         }
-        let lost = || {
-            Error::not_found(format!(
-                "the shim of {} is dead: reap the instance",
-                self.dir.display()
-            ))
-        };
-        self.noted().ok_or_else(lost)
+        self.noted().ok_or_else(|| self.dead())
+    }
+
+    fn dead(&self) -> Error {
+        Error::not_found(format!(
+            "the shim of {} is dead: reap the instance",
+            self.dir.display()
+        ))
     }
 
     /// What the shim noted when it had nothing left to do, unless it died without.

@@ -12,7 +12,7 @@ pub use self::{
     client::{Adopted, Instance},
     exec::{Execution, Streams, Terminal},
     log::{Line, LogReader, Stream},
-    reap::reap,
+    reap::{end, reap},
     start::run_to_completion,
     status::{Phase, Status},
 };

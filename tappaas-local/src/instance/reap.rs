@@ -1,21 +1,23 @@
 use std::{fs, path::Path, time::Duration};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, pidfd_send_signal};
 use tappaas_core::{Error, Result};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::pasta;
 use crate::{
     fault::Context,
     network,
     shim::{
-        Record, SHIM, boot_id,
+        Identity, Record, SHIM, boot_id,
         protocol::{CONTROL, DIAL},
     },
 };
 
 /// How long killed processes may take to vanish.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How much longer than the process inside a shim may take to stop: it cleans up behind it.
+pub(crate) const MARGIN: Duration = Duration::from_secs(30);
 
 /// Leaves nothing of an instance whose shim is dead: kills every process of it and removes its control groups, links and sockets.
 /// The folder stays, with the log. That there is nothing to do is no error.
@@ -25,7 +27,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub async fn reap(dir: &Path) -> Result<()> {
     let record = Record::read(dir).context(|| format!("read the record in {}", dir.display()))?;
     let Some(record) = record else {
-        return Ok(());
+        return match processes_of(dir).is_empty() {
+            true => Ok(()),
+            false => Err(Error::conflict(format!(
+                "a shim runs in {} whose record cannot be read",
+                dir.display()
+            ))),
+        };
     };
     let boot = boot_id().context(|| "identify this boot".to_owned())?;
     if record.boot == boot {
@@ -57,6 +65,51 @@ pub async fn reap(dir: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Ends an instance whatever becomes of its shim, without speaking to it, and [reaps](reap) it. The shim is told by a signal to stop
+/// and clean up, and is killed if it is not done after `patience`. That there is nothing to do is no error.
+pub async fn end(dir: &Path, patience: Duration) -> Result<()> {
+    let record = Record::read(dir).context(|| format!("read the record in {}", dir.display()))?;
+    let boot = boot_id().context(|| "identify this boot".to_owned())?;
+    let shims = match record {
+        Some(record) if record.boot == boot => vec![record.shim],
+        Some(_) => Vec::new(),
+        // One that died in the meantime is none.
+        None => processes_of(dir)
+            .into_iter()
+            .filter_map(|pid| Identity::of(pid).ok())
+            .filter(|found| {
+                processes_of(dir)
+                    .iter()
+                    .any(|pid| found.alive() == Some(*pid))
+            })
+            .collect(),
+    };
+    for shim in shims {
+        dismiss(shim, patience).await?;
+    }
+    reap(dir).await
+}
+
+/// Tells a shim to stop, and kills it if it is not dead after `patience`.
+pub(super) async fn dismiss(shim: Identity, patience: Duration) -> Result<()> {
+    let handle = shim
+        .handle()
+        .context(|| format!("refer to process {}", shim.pid))?;
+    let Some(handle) = handle else {
+        return Ok(());
+    };
+    if !patience.is_zero() {
+        pidfd_send_signal(&handle, Signal::TERM).ok();
+        if timeout(patience, shim.gone()).await.is_ok() {
+            return Ok(());
+        }
+    }
+    tracing::warn!(shim = shim.pid, "a supervisor is killed");
+    pidfd_send_signal(&handle, Signal::KILL).ok();
+    let survives = |_| Error::unavailable(format!("process {} survives being killed", shim.pid));
+    timeout(PATIENCE, shim.gone()).await.map_err(survives)
+}
+
 /// The first process of a sandbox takes all others in it along. Those that were cloned from the shim and did not get further are
 /// told by the shim's arguments, which they still have, and what connects its network by its own.
 async fn kill_all(record: &Record, dir: &Path) -> Result<()> {
@@ -83,7 +136,7 @@ async fn kill_all(record: &Record, dir: &Path) -> Result<()> {
 }
 
 /// Clones of the shim, and `pasta`.
-fn processes_of(dir: &Path) -> Vec<Pid> {
+pub(super) fn processes_of(dir: &Path) -> Vec<Pid> {
     let arguments = |name: &str, path: &Path| {
         let path = path.as_os_str().as_encoded_bytes();
         [b"\0", name.as_bytes(), b"\0", path, b"\0"].concat()

@@ -13,13 +13,16 @@ use libcontainer::{
     oci_spec::runtime::Process,
     syscall::syscall::SyscallType,
 };
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use tokio::net::unix::pipe;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, waitpid,
+};
+use tokio::{io::Interest, net::unix::pipe};
 
 use super::{executor::Launch, oci, rootfs};
 use crate::{
     fault::{Context, Fault, Result},
     sandbox::{Cgroup, Filter, Spec, User},
+    watched::watch,
 };
 
 /// A sandbox of the calling process, which must be single-threaded: the runtime clones it without executing another program.
@@ -111,8 +114,8 @@ impl Container {
             .with_systemd(false)
             .build()
             .map_err(|error| Fault::runtime("create the container", error))?;
-        let run = self.let_run(&mut runtime, record)?;
-        heed(failure).await.inspect_err(|_| reap(run.pid))?;
+        let run = self.let_run(&mut runtime, record).await?;
+        let run = executed(run, failure, PATIENCE).await?;
         Ok(Run {
             output: Some(Output {
                 stdout: receiver(stdout)?,
@@ -152,12 +155,12 @@ impl Container {
         match tenant.with_process(Some(&description.0)).build() {
             Ok(pid) => {
                 let run = Run::of(pid.as_raw(), None)?;
-                heed(failure).await.inspect_err(|_| reap(run.pid))?;
+                let run = executed(run, failure, PATIENCE).await?;
                 let console = console.map(|socket| socket.receive()).transpose()?;
                 Ok((run, console))
             }
             // What the command has to say is clearer than what the runtime makes of it.
-            Err(error) => Err(match heed(failure).await {
+            Err(error) => Err(match heed(failure, PATIENCE).await {
                 Err(fault @ Fault::Command(_)) => fault,
                 _ => Fault::runtime("join the sandbox", error),
             }),
@@ -190,7 +193,7 @@ impl Container {
         }
     }
 
-    fn let_run(
+    async fn let_run(
         &self,
         runtime: &mut Runtime,
         record: impl FnOnce(Pid) -> Result<()>,
@@ -199,17 +202,18 @@ impl Container {
             .pid()
             .ok_or_else(|| Fault::runtime("create the container", "it has no first process"))?;
         let run = Run::of(pid.as_raw(), None)?;
-        record(run.pid)
-            .and_then(|()| {
-                runtime
-                    .start()
-                    .map_err(|error| Fault::runtime("start the container", error))
-            })
-            .inspect_err(|_| {
-                rustix::process::pidfd_send_signal(&run.handle, rustix::process::Signal::KILL).ok();
-                reap(run.pid);
-            })?;
-        Ok(run)
+        let begun = record(run.pid).and_then(|()| {
+            runtime
+                .start()
+                .map_err(|error| Fault::runtime("start the container", error))
+        });
+        match begun {
+            Ok(()) => Ok(run),
+            Err(fault) => {
+                end(&run).await;
+                Err(fault)
+            }
+        }
     }
 }
 
@@ -227,13 +231,24 @@ impl Run {
     }
 }
 
+/// Returns a process once it is the command that was asked for. One that does not get so far is ended.
+async fn executed(run: Run, failure: PipeReader, patience: Duration) -> Result<Run> {
+    match heed(failure, patience).await {
+        Ok(()) => Ok(run),
+        Err(fault) => {
+            end(&run).await;
+            Err(fault)
+        }
+    }
+}
+
 /// Waits for the word of [`Launch`]: silence is a successful execution.
-async fn heed(failure: PipeReader) -> Result<()> {
+async fn heed(failure: PipeReader, patience: Duration) -> Result<()> {
     let silent_for_long = |_| Fault::runtime("start the command", "it was not executed in time");
     let mut pipe = receiver(failure)?;
     let mut reason = String::new();
     let read = tokio::io::AsyncReadExt::read_to_string(&mut pipe, &mut reason);
-    let read = tokio::time::timeout(PATIENCE, read)
+    let read = tokio::time::timeout(patience, read)
         .await
         .map_err(silent_for_long)?;
     read.context(|| "learn whether the command was executed".to_owned())?;
@@ -244,9 +259,18 @@ async fn heed(failure: PipeReader) -> Result<()> {
     }
 }
 
-/// Collects a child that is about to end, so that no zombie stays.
-fn reap(pid: Pid) {
-    rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()).ok();
+/// Kills a child and collects it, so that no zombie stays. One that the kernel does not let go of is left to the supervisor, which
+/// collects whatever nobody waits for: nothing else happens in this process while it waits.
+async fn end(run: &Run) {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    pidfd_send_signal(&run.handle, Signal::KILL).ok();
+    let handle = run.handle.try_clone();
+    if let Ok(watched) = handle.and_then(|handle| watch(handle, Interest::READABLE)) {
+        tokio::time::timeout(PATIENCE, watched.readable())
+            .await
+            .ok();
+    }
+    waitpid(Some(run.pid), WaitOptions::NOHANG).ok();
 }
 
 pub(super) fn pipe() -> Result<(PipeReader, PipeWriter)> {
@@ -318,5 +342,41 @@ impl ConsoleSocket {
 impl Drop for ConsoleSocket {
     fn drop(&mut self) {
         fs::remove_file(&self.path).ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{process::Command, sync::mpsc, thread};
+
+    use super::*;
+
+    #[test]
+    fn a_child_that_is_not_executed_in_time_is_killed_and_does_not_hold_up_its_parent() {
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let run = Run::of(child.id().cast_signed(), None).unwrap();
+        // Open for as long as nobody knows whether it will ever execute its command.
+        let (failure, _open) = pipe().unwrap();
+        let (done, over) = mpsc::channel();
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            done.send(
+                runtime
+                    .block_on(executed(run, failure, Duration::from_millis(50)))
+                    .is_err(),
+            )
+        });
+        let over = over.recv_timeout(Duration::from_secs(10));
+        // Nothing is left to kill, or to collect, if it was ended.
+        child.kill().ok();
+        assert_eq!(over, Ok(true));
+        assert!(
+            child
+                .wait()
+                .is_err_and(|error| error.raw_os_error() == Some(10))
+        );
     }
 }

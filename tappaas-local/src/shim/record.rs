@@ -1,9 +1,10 @@
-use std::{fs, io, path::Path};
+use std::{fs, io, os::fd::OwnedFd, path::Path, time::Duration};
 
-use rustix::process::Pid;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
+use tokio::io::Interest;
 
-use crate::{instance::Status, sandbox::Cgroup};
+use crate::{instance::Status, sandbox::Cgroup, watched::watch};
 
 /// What is noted of an instance in its folder, for whoever comes later: enough to find it again, and to leave no trace of it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -68,6 +69,39 @@ impl Identity {
         (start_ticks(&stat) == Some(self.start) && !ended)
             .then(|| Pid::from_raw(self.pid))
             .flatten()
+    }
+
+    /// Refers to it, also once another process has its id. `None`: it is dead.
+    pub(crate) fn handle(self) -> io::Result<Option<OwnedFd>> {
+        let Some(pid) = self.alive() else {
+            return Ok(None);
+        };
+        match pidfd_open(pid, PidfdFlags::NONBLOCK) {
+            // Another process may have got its id between the two looks.
+            Ok(handle) => Ok(self.alive().map(|_| handle)),
+            Err(rustix::io::Errno::SRCH) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Returns once it is dead.
+    pub(crate) async fn gone(self) {
+        const PERIOD: Duration = Duration::from_millis(100);
+        loop {
+            match self.handle() {
+                Ok(None) => return,
+                Ok(Some(handle)) => {
+                    if let Ok(watched) = watch(handle, Interest::READABLE)
+                        && watched.readable().await.is_ok()
+                    {
+                        return;
+                    }
+                }
+                // There may be no room for one more file now: that says nothing about the process.
+                Err(_) => {}
+            }
+            tokio::time::sleep(PERIOD).await;
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::{fs, path::Path, process::Stdio};
 
 use rustix::process::Signal;
 use tappaas_core::ErrorKind;
-use tappaas_local::{Adopted, Instance, Phase, reap};
+use tappaas_local::{Adopted, Instance, Phase, end, reap};
 
 use super::bench::{Bench, output, signal_shim, until, wait_for, wait_for_output};
 
@@ -171,6 +171,70 @@ async fn a_shim_told_to_terminate_stops_its_process_first() {
     .await;
     assert!(status.exit.unwrap().success());
     assert!(output(instance.dir()).contains("bye"));
+    instance.remove().await.unwrap();
+    bench.check_census().await;
+}
+
+#[tokio::test]
+async fn a_shim_that_answers_nothing_is_ended_with_all_that_it_supervised() {
+    let bench = Bench::new().await;
+    let instance = bench
+        .start(&bench.spec("mute", "echo up; exec sleep 1000"))
+        .await;
+    wait_for_output(instance.dir(), "up").await;
+    let pid = instance.status().await.unwrap().pid.unwrap();
+    signal_shim(instance.dir(), Signal::STOP);
+    assert_eq!(
+        reap(instance.dir()).await.unwrap_err().kind(),
+        ErrorKind::Conflict
+    );
+    let patience = std::time::Duration::from_millis(100);
+    end(instance.dir(), patience).await.unwrap();
+    assert!(!alive(pid));
+    assert!(matches!(
+        Instance::adopt(instance.dir()).await.unwrap(),
+        Adopted::Lost
+    ));
+    end(instance.dir(), patience).await.unwrap();
+    bench.check_census().await;
+}
+
+#[tokio::test]
+async fn an_instance_whose_record_nobody_can_read_is_not_taken_for_dead() {
+    let bench = Bench::new().await;
+    let instance = bench
+        .start(&bench.spec("riddle", "echo up; exec sleep 1000"))
+        .await;
+    wait_for_output(instance.dir(), "up").await;
+    let record = instance.dir().join("instance.json");
+    let readable = fs::read(&record).unwrap();
+    fs::write(&record, "{}").unwrap();
+    assert_eq!(
+        Instance::adopt(instance.dir()).await.unwrap_err().kind(),
+        ErrorKind::Unavailable
+    );
+    assert_eq!(
+        reap(instance.dir()).await.unwrap_err().kind(),
+        ErrorKind::Conflict
+    );
+    fs::write(&record, readable).unwrap();
+    instance.remove().await.unwrap();
+    bench.check_census().await;
+}
+
+#[tokio::test]
+async fn stopping_an_instance_whose_shim_is_mute_ends_in_time() {
+    let bench = Bench::new().await;
+    let instance = bench
+        .start(&bench.spec("deaf", "echo up; exec sleep 1000"))
+        .await;
+    wait_for_output(instance.dir(), "up").await;
+    signal_shim(instance.dir(), Signal::STOP);
+    let stopped = instance.stop(Some(std::time::Duration::ZERO));
+    let stopped = tokio::time::timeout(std::time::Duration::from_secs(60), stopped).await;
+    let error = stopped.expect("it gives up").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    reap(instance.dir()).await.unwrap();
     instance.remove().await.unwrap();
     bench.check_census().await;
 }
