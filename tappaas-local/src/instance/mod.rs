@@ -8,6 +8,7 @@ mod reap;
 mod start;
 mod status;
 
+pub(crate) use self::reap::MARGIN;
 pub use self::{
     client::{Adopted, Instance},
     exec::{Execution, Streams, Terminal},

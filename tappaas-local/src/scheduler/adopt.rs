@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, stream};
 use tappaas_core::{
-    Error, Result,
+    Chain, Error, ErrorKind, Result,
     backend::{InstanceId, InstanceState, Workload},
     model::RestartPolicy,
 };
@@ -16,7 +16,7 @@ use super::{
     table::Seat,
     world::{WORKLOADS, World},
 };
-use crate::{Adopted, Instance, Phase, Status, reap};
+use crate::{Adopted, Instance, Phase, Status, end, reap};
 
 /// So many instances are looked at at once.
 const LOOKING_MAX: usize = 16;
@@ -109,34 +109,27 @@ impl World {
         let dir = self.ground.folders.of(&id);
         let about = about.filter(|about| about.id == id);
         let gone = about.as_ref().is_some_and(|about| about.gone);
-        let state = match adopt(&dir).await {
-            Ok(Adopted::Alive(instance)) => match (instance.status().await, about.is_some()) {
-                (Ok(status), true) => State::Alive(instance, Box::new(status)),
-                // Nobody knows whose it is.
-                (_, false) => {
-                    instance.stop(Some(Duration::ZERO)).await.ok();
-                    State::Lost
-                }
-                (Err(_), true) => State::Lost,
-            },
-            Ok(Adopted::Ended(status)) => State::Ended(status),
-            Ok(Adopted::Lost | Adopted::Absent) => State::Lost,
-            Err(error) => {
-                tracing::warn!(instance = %id, error = %tappaas_core::Chain(&error), "cannot adopt an instance");
-                State::Lost
-            }
-        };
-        if !matches!(state, State::Alive(..))
-            && let Err(error) = reap(&dir).await
-        {
-            tracing::warn!(instance = %id, error = %tappaas_core::Chain(&error), "cannot clean up after an instance");
-        }
         let Some(mut about) = about else {
-            self.ground.folders.delete(&id).ok();
+            // Nobody knows whose it is.
+            match end(&dir, Duration::ZERO).await {
+                Ok(()) => drop(self.ground.folders.delete(&id)),
+                Err(error) => warn(&id, &error, "cannot end an instance that nobody knows"),
+            }
             return None;
         };
+        let mut state = find(&dir).await.unwrap_or_else(|error| {
+            warn(&id, &error, "cannot adopt an instance yet");
+            State::Unknown
+        });
+        if matches!(state, State::Ended(_) | State::Lost)
+            && let Err(error) = reap(&dir).await
+        {
+            // Something of it lives: whoever took its place would not be alone.
+            warn(&id, &error, "cannot clean up after an instance yet");
+            state = State::Unknown;
+        }
         let stays = match &state {
-            State::Alive(..) => true,
+            State::Alive(..) | State::Unknown => true,
             State::Ended(status) => !gone && stays_ended(&about, status),
             State::Lost => false,
         };
@@ -188,6 +181,7 @@ impl World {
                 self.adopt(about.clone(), Begun::Ended, status);
                 self.update(&about, |seat: &mut Seat| show_end(seat, &now));
             }
+            State::Unknown => self.adopt(about, Begun::Unknown, status),
             State::Lost => {}
         }
     }
@@ -201,19 +195,40 @@ struct Found {
 enum State {
     Alive(Instance, Box<Status>),
     Ended(Box<Status>),
+    /// Nothing of it runs, for certain.
     Lost,
+    /// Its supervisor lives and does not answer, or not so that it is understood: it may well run.
+    Unknown,
 }
 
-async fn adopt(dir: &std::path::Path) -> Result<Adopted> {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    loop {
-        match Instance::adopt(dir).await {
-            Err(error) if error.kind().retryable() && tokio::time::Instant::now() < deadline => {
-                tokio::time::sleep(PERIOD).await;
+/// What became of an instance. An error says nothing about that.
+async fn find(dir: &std::path::Path) -> Result<State> {
+    let look = async {
+        loop {
+            match Instance::adopt(dir).await {
+                Err(error) if error.kind().retryable() => tokio::time::sleep(PERIOD).await,
+                answer => return answer,
             }
-            answer => return answer,
         }
+    };
+    let found = match tokio::time::timeout(PATIENCE, look).await {
+        Ok(Ok(Adopted::Alive(instance))) => instance
+            .status()
+            .await
+            .map(|status| State::Alive(instance, Box::new(status))),
+        Ok(Ok(Adopted::Ended(status))) => Ok(State::Ended(status)),
+        Ok(Ok(Adopted::Lost | Adopted::Absent)) => Ok(State::Lost),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(Error::unavailable("its supervisor does not answer")),
+    };
+    match found {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(State::Lost),
+        found => found,
     }
+}
+
+fn warn(id: &InstanceId, error: &Error, what: &str) {
+    tracing::warn!(instance = %id, error = %Chain(error), "{what}");
 }
 
 /// An ended process that is not started again stays as it is, also over a reboot.

@@ -20,7 +20,8 @@ use super::{
     world::World,
 };
 use crate::{
-    Instance, Phase, Status, reap,
+    Adopted, Instance, Phase, Status, end,
+    instance::MARGIN,
     sandbox::{Bind, Isolation, Network},
 };
 
@@ -34,6 +35,9 @@ const CRASH_LOOP: u32 = 3;
 /// How often it is looked whether something serves in the place of a lost instance, and for how long.
 const REPLACED_PERIOD: Duration = Duration::from_millis(100);
 const REPLACED_ROUNDS: u32 = 600;
+/// How often a supervisor is called that does not answer, before it is killed. One call takes up to twenty seconds.
+const CALLS_MAX: u32 = 6;
+const CALL_PERIOD: Duration = Duration::from_secs(1);
 /// How often usage is read.
 const USAGE_PERIOD: Duration = Duration::from_secs(5);
 
@@ -57,13 +61,15 @@ pub(super) enum Begun {
     Running(Instance),
     /// Its process ended for good while nobody looked.
     Ended,
+    /// An earlier server started it, and nobody can say how it is: it may well run.
+    Unknown,
 }
 
 impl Begun {
     pub(super) fn instance(&self) -> Option<&Instance> {
         match self {
             Self::Running(instance) => Some(instance),
-            Self::New | Self::Ended => None,
+            Self::New | Self::Ended | Self::Unknown => None,
         }
     }
 }
@@ -81,14 +87,15 @@ enum Over {
 impl Life {
     /// Lives until the instance is told to stop.
     pub(super) async fn live(mut self, begun: Begun) {
-        let instance = match begun {
-            Begun::New => self.start().await,
-            Begun::Running(instance) => Some(instance),
-            Begun::Ended => None,
+        let (instance, unheard) = match begun {
+            Begun::New => (self.start().await, Over::Exited),
+            Begun::Running(instance) => (Some(instance), Over::Lost),
+            Begun::Ended => (None, Over::Exited),
+            Begun::Unknown => self.call().await,
         };
         let over = match &instance {
             Some(instance) => self.watch(instance).await,
-            None => Over::Exited,
+            None => unheard,
         };
         match over {
             Over::Stopped => {}
@@ -96,6 +103,41 @@ impl Life {
             Over::Lost => self.be_replaced(instance.as_ref()).await,
         }
         self.leave(instance).await;
+    }
+
+    /// Calls a supervisor until it answers or is dead, or it is clear that it never will. Until then the instance keeps all it has.
+    async fn call(&mut self) -> (Option<Instance>, Over) {
+        let dir = self.world.ground.folders.of(&self.about.id);
+        let (stop, mut calls) = (self.stop.clone(), 0);
+        loop {
+            let Some(answer) = stop.run_until_cancelled(Instance::adopt(&dir)).await else {
+                return (None, Over::Stopped);
+            };
+            let error = match answer {
+                Ok(Adopted::Alive(instance)) => {
+                    self.update(|seat| seat.running = Some(instance.clone()));
+                    return (Some(instance), Over::Lost);
+                }
+                Ok(Adopted::Ended(status)) => return (None, self.ends(&status)),
+                Ok(Adopted::Lost | Adopted::Absent) => return (None, Over::Lost),
+                Err(error) if error.kind() == ErrorKind::NotFound => return (None, Over::Lost),
+                Err(error) => error,
+            };
+            // What a newer server started runs well, and is left alone until it has to go.
+            calls += u32::from(error.kind() != ErrorKind::Unsupported);
+            if calls == CALLS_MAX {
+                return (None, Over::Lost);
+            }
+            let reason = format!("nobody knows how it is: {}", Chain(&error));
+            self.update(|seat| seat.status.reason = Some(reason));
+            if stop
+                .run_until_cancelled(self.world.ground.clock.sleep(CALL_PERIOD))
+                .await
+                .is_none()
+            {
+                return (None, Over::Stopped);
+            }
+        }
     }
 
     /// Starts until it works. `None`: it was told to stop before.
@@ -250,15 +292,10 @@ impl Life {
                 Some(Ok(status)) => status,
                 Some(Err(_)) => match instance.status().await {
                     Ok(status) => watch::channel(status).1,
-                    Err(error) => {
-                        let reason = format!("its supervisor does not answer: {}", Chain(&error));
-                        self.update(|seat| seat.status.reason = Some(reason));
-                        if lost(instance).await {
-                            return Over::Lost;
-                        }
-                        self.world.ground.clock.sleep(RETRY_MIN).await;
-                        continue;
-                    }
+                    Err(_) => match self.call().await {
+                        (Some(_), _) => continue,
+                        (None, over) => return over,
+                    },
                 },
             };
             if let Some(over) = self.follow(instance, status).await {
@@ -400,18 +437,19 @@ impl Life {
 
     async fn end(&self, instance: Option<&Instance>) -> Result<()> {
         let ground = &self.world.ground;
+        let grace = Duration::from_secs(self.template.stop.grace_seconds.into());
         if let Some(instance) = instance {
             instance
-                .stop(None)
+                .stop(Some(grace))
                 .await
                 .map(drop)
                 .or_else(|error| match error.kind() {
-                    // Its supervisor is dead or mute; if it is dead, what is left is reaped.
+                    // Its supervisor is dead, or cannot be asked.
                     ErrorKind::NotFound | ErrorKind::Unavailable => Ok(()),
                     _ => Err(error),
                 })?;
         }
-        reap(&ground.folders.of(&self.about.id)).await?;
+        end(&ground.folders.of(&self.about.id), grace + MARGIN).await?;
         match &ground.networks {
             Some(networks) => {
                 networks
@@ -472,13 +510,6 @@ async fn count(world: &World, about: &About, instance: &Instance) {
         }
         world.ground.clock.sleep(USAGE_PERIOD).await;
     }
-}
-
-async fn lost(instance: &Instance) -> bool {
-    matches!(
-        Instance::adopt(instance.dir()).await,
-        Ok(crate::Adopted::Lost | crate::Adopted::Absent)
-    )
 }
 
 /// On the machine's network no two instances can have the same port: each gets one that is free now.

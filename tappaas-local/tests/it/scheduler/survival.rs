@@ -2,8 +2,9 @@
 
 use std::{fs, path::Path, time::Duration};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tappaas_core::{
-    backend::{InstanceState, Scheduler as _, WorkloadStatus},
+    backend::{InstanceState, Mount, Scheduler as _, WorkloadStatus},
     model::{EnvValue, Port, RestartPolicy},
 };
 use tappaas_testkit::{
@@ -25,6 +26,12 @@ async fn serving(machine: &Machine) -> tappaas_core::backend::Template {
         .environment
         .insert("PORT".to_owned(), EnvValue::new("8080"));
     template
+}
+
+fn signal(processes: &[i32], signal: Signal) {
+    for pid in processes {
+        kill_process(Pid::from_raw(*pid).unwrap(), signal).unwrap();
+    }
 }
 
 /// The supervisors of a machine's instances.
@@ -92,13 +99,7 @@ async fn after_a_reboot_what_was_applied_is_started_again() {
     drop(stage);
     machine.close();
     // What a reboot leaves: folders whose supervisors and processes are gone.
-    for pid in shims(machine.folder.path()) {
-        rustix::process::kill_process(
-            rustix::process::Pid::from_raw(pid).unwrap(),
-            rustix::process::Signal::KILL,
-        )
-        .unwrap();
-    }
+    signal(&shims(machine.folder.path()), Signal::KILL);
     machine.restart().await;
     let stage = Stage::new(&machine);
     let after = stage.ready(1).await.unwrap();
@@ -114,18 +115,77 @@ async fn an_instance_whose_supervisor_dies_is_replaced() {
     let mut stage = Stage::new(&machine);
     stage.apply(&[(1, 1, &template)]).await.unwrap();
     let before = stage.ready(1).await.unwrap();
-    for pid in shims(machine.folder.path()) {
-        rustix::process::kill_process(
-            rustix::process::Pid::from_raw(pid).unwrap(),
-            rustix::process::Signal::KILL,
-        )
-        .unwrap();
-    }
+    signal(&shims(machine.folder.path()), Signal::KILL);
     let replaced = |status: &WorkloadStatus| matches!(status.instances.as_slice(), [only] if only.ready && only.id != before[0].id);
     stage
         .until("another instance is ready alone", replaced)
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn an_instance_whose_supervisor_is_mute_keeps_its_seat_and_its_volume() {
+    let machine = Machine::new().await;
+    let mut template = serving(&machine).await;
+    template.mounts.push(Mount {
+        volume: machine.volume().await.unwrap(),
+        path: "/data".into(),
+        read_only: false,
+    });
+    let mut stage = Stage::new(&machine);
+    stage.apply(&[(1, 1, &template)]).await.unwrap();
+    let before = stage.ready(1).await.unwrap();
+    let id = stage.id.clone();
+    drop(stage);
+    machine.close();
+    let supervisors = shims(machine.folder.path());
+    signal(&supervisors, Signal::STOP);
+    machine.restart().await;
+    let status = machine.local().observe(&id).await.unwrap().unwrap();
+    let ids: Vec<_> = status.instances.iter().map(|one| &one.id).collect();
+    assert_eq!(ids, [&before[0].id]);
+    assert!(!status.instances[0].ready);
+    assert_eq!(shims(machine.folder.path()), supervisors);
+    signal(&supervisors, Signal::CONT);
+    let stage = Stage::new(&machine);
+    let after = stage.ready(1).await.unwrap();
+    assert_eq!((&after[0].id, after[0].restarts), (&before[0].id, 0));
+    assert_eq!(after[0].endpoints, before[0].endpoints);
+}
+
+#[tokio::test]
+async fn an_instance_of_a_newer_server_is_left_alone_until_it_has_to_go() {
+    let machine = Machine::new().await;
+    let template = serving(&machine).await;
+    let mut stage = Stage::new(&machine);
+    stage.apply(&[(1, 1, &template)]).await.unwrap();
+    let before = stage.ready(1).await.unwrap();
+    let id = stage.id.clone();
+    drop(stage);
+    machine.close();
+    let supervisors = shims(machine.folder.path());
+    let instance = machine
+        .folder
+        .path()
+        .join("instances")
+        .join(&before[0].id.0);
+    let record = fs::read_to_string(instance.join("instance.json")).unwrap();
+    let (head, tail) = record.split_once(r#""version":"#).unwrap();
+    let tail = tail.trim_start_matches(|digit: char| digit.is_ascii_digit());
+    fs::write(
+        instance.join("instance.json"),
+        format!(r#"{head}"version":9999{tail}"#),
+    )
+    .unwrap();
+    machine.restart().await;
+    let status = machine.local().observe(&id).await.unwrap().unwrap();
+    let [only] = status.instances.as_slice() else {
+        panic!("{status:?}");
+    };
+    assert_eq!(only.id, before[0].id);
+    assert!(only.reason.as_ref().unwrap().contains("9999"), "{only:?}");
+    assert_eq!(shims(machine.folder.path()), supervisors);
+    // Dropping the machine ends it: it is told to by a signal.
 }
 
 #[tokio::test]
