@@ -19,15 +19,18 @@ use futures::{StreamExt, stream, stream::BoxStream};
 
 pub use plan::{Plan, plan};
 pub use routes::default_host;
-pub use snapshot::{Caller, Snapshot};
+pub use snapshot::{Caller, Snapshot, Unreached};
 pub use step::Step;
 pub use template::{RELEASE_PROCESS, processes};
 
 use super::{Context, drive::Reconcile, wakes};
 use crate::{
-    Digest, Key, Kind, Result, Scope,
+    Chain, Digest, Key, Kind, Result, Scope,
     model::{ApplicationKey, ApplicationSpec, Release},
 };
+
+/// When what is in the way, and may pass without anybody telling, is looked at again.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// What the release that a spec asks for is made from. Counts are not in it.
 pub fn origin(spec: &ApplicationSpec) -> Digest {
@@ -54,17 +57,23 @@ impl Reconcile for ApplicationController {
             return Ok(None);
         };
         let plan = plan(&snapshot);
-        let acted = !plan.steps.is_empty();
+        let (mut acted, mut next) = (false, plan.next);
         for step in plan.steps {
             tracing::debug!(application = %key, %step, "execute");
-            self.context.execute(&snapshot, step).await?;
+            let inner = step.is_inner_route();
+            match self.context.execute(&snapshot, step).await {
+                Ok(()) => acted = true,
+                // A caller's way in is no reason to hold up what everybody else gets. No instance is stopped while
+                // the route that is there leads to it.
+                Err(error) if inner => {
+                    tracing::warn!(application = %key, error = %Chain(&error), "a route from inside cannot be made");
+                    next = Some(next.map_or(RETRY, |next| next.min(RETRY)));
+                }
+                Err(error) => return Err(error),
+            }
         }
         // What was done is news to plan from, though nobody else may tell of it.
-        Ok(if acted {
-            Some(Duration::ZERO)
-        } else {
-            plan.next
-        })
+        Ok(if acted { Some(Duration::ZERO) } else { next })
     }
 
     async fn wakes(&self) -> Result<BoxStream<'static, Key>> {

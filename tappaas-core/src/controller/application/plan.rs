@@ -92,6 +92,7 @@ fn advance(snapshot: &Snapshot, release: &Release, draft: &mut Draft) -> Option<
             prepare(snapshot, release, draft);
             None
         }
+        ReleasePhase::RollingOut if unreached(snapshot, release, draft) => None,
         ReleasePhase::RollingOut => {
             let verdict = verdict::judge(snapshot, release);
             match &verdict {
@@ -114,6 +115,9 @@ fn advance(snapshot: &Snapshot, release: &Release, draft: &mut Draft) -> Option<
 
 /// Makes what a release needs before its instances start, and runs its release command.
 fn prepare(snapshot: &Snapshot, release: &Release, draft: &mut Draft) {
+    if unreached(snapshot, release, draft) {
+        return;
+    }
     let hosts = routes::hosts(snapshot, release);
     let taken = hosts.iter().find(|host| {
         snapshot
@@ -162,6 +166,23 @@ fn prepare(snapshot: &Snapshot, release: &Release, draft: &mut Draft) {
     }
 }
 
+/// Fails a release with a binding that leads nowhere, or waits if that may pass. Without its address no instance starts.
+fn unreached(snapshot: &Snapshot, release: &Release, draft: &mut Draft) -> bool {
+    let Some((binding, unreached)) = snapshot.unreached(release) else {
+        return false;
+    };
+    let reason = format!("binding {binding}: {}", unreached.reason);
+    if unreached.passing {
+        draft.wait(super::RETRY);
+        let open = format!("{reason}; not reached");
+        overdue(snapshot, release, &open, draft);
+        draft.message = Some(reason);
+    } else {
+        fail(snapshot, release, draft, reason);
+    }
+    true
+}
+
 /// Runs the release command as a workload of its own, whose only release is this one: so it never runs twice at the same time.
 fn run_command(snapshot: &Snapshot, release: &Release, command: &Command, draft: &mut Draft) {
     let name = Name::new(template::RELEASE_PROCESS).expect("`release` is a name");
@@ -200,24 +221,18 @@ fn run_command(snapshot: &Snapshot, release: &Release, command: &Command, draft:
             draft,
             format!("the release command {exit}"),
         ),
-        None => overdue(snapshot, release, draft),
+        None => overdue(snapshot, release, "the release command did not end", draft),
     }
 }
 
-fn overdue(snapshot: &Snapshot, release: &Release, draft: &mut Draft) {
+/// Fails a release that is not prepared in time, saying what it waits for.
+fn overdue(snapshot: &Snapshot, release: &Release, open: &str, draft: &mut Draft) {
     let limit = Duration::from_secs(release.spec.content.rollout.deadline_seconds.into());
     let created = release.metadata.created.unwrap_or(snapshot.now);
     let left = limit.saturating_sub(snapshot.now.duration_since(created).unsigned_abs());
     if left.is_zero() {
-        return fail(
-            snapshot,
-            release,
-            draft,
-            format!(
-                "the release command did not end within {} s",
-                limit.as_secs()
-            ),
-        );
+        let reason = format!("{open} within {} s", limit.as_secs());
+        return fail(snapshot, release, draft, reason);
     }
     draft.wait(left);
 }
@@ -265,10 +280,10 @@ fn roll(snapshot: &Snapshot, goal: Option<&Release>, routing: Option<&Release>, 
         workloads.extend(next.step);
         serving.insert(name, next.serving);
     }
-    let routes = routes::steps(
-        &snapshot.routes,
-        routes::desired(snapshot, routing, &serving),
-    );
+    if snapshot.callers_missing {
+        draft.wait(super::RETRY);
+    }
+    let routes = routes::steps(snapshot, routes::desired(snapshot, routing, &serving));
     draft.steps.extend(routes);
     draft.steps.extend(workloads);
     draft.steps.extend(unclaimed(snapshot, goal));

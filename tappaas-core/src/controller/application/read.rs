@@ -1,16 +1,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Caller, Snapshot, routes, template};
+use super::{Caller, Snapshot, Unreached, routes, template};
 use crate::{
-    Kind, ListRequest, Name, Result,
-    backend::{Peer, PeerAddress, RouteId, WorkloadId, WorkloadStatus},
+    Chain, Kind, ListRequest, Name, Result,
+    backend::{PeerAddress, RouteId, WorkloadId, WorkloadStatus},
     client::Reference,
     controller::Context,
     model::{
         Application, ApplicationKey, ApplicationSpec, Build, BuildObjectSpec, Host, HostClaim,
-        HostClaimSpec, Operation, OperationSpec, Port, Release, ReleaseSpec,
+        HostClaimSpec, Operation, OperationSpec, Release, ReleaseSpec,
     },
 };
+
+type Peers = BTreeMap<(u64, Name), Result<PeerAddress, Unreached>>;
 
 impl Context {
     /// Reads everything that a plan for an application depends on. `None` if there is no such application.
@@ -42,15 +44,17 @@ impl Context {
             volumes: self.backends.volumes.list().await?,
             claims: BTreeMap::new(),
             peers: BTreeMap::new(),
-            callers: self.callers(key).await?,
+            callers: Vec::new(),
+            callers_missing: false,
             now: self.clock.now(),
             settings: self.settings.clone(),
             application,
         };
         snapshot.volumes.retain(|volume| volume.application == *key);
         snapshot.claims = self.claims(&snapshot);
-        snapshot.peers = self.peers(&snapshot).await?;
+        self.callers(&mut snapshot).await?;
         snapshot.workloads = self.workloads(&snapshot).await?;
+        snapshot.peers = self.peers(&snapshot).await;
         snapshot.remains = self.remains(&snapshot).await?;
         snapshot.routes = self.routes(&snapshot).await?;
         Ok(snapshot)
@@ -110,21 +114,35 @@ impl Context {
         hosts.filter_map(claim).collect()
     }
 
-    /// Asks where the bindings of the releases that may run are reached.
-    async fn peers(&self, snapshot: &Snapshot) -> Result<BTreeMap<(u64, Name), PeerAddress>> {
-        let mut peers = BTreeMap::new();
-        for release in &snapshot.releases {
+    /// Asks where the bindings of the releases that run or may run are reached. One that leads nowhere is the matter of its release alone.
+    async fn peers(&self, snapshot: &Snapshot) -> Peers {
+        let mut peers = Peers::new();
+        if snapshot.application.metadata.deletion.is_some() {
+            return peers;
+        }
+        let current = snapshot.current().map(|release| release.spec.version);
+        let runs = |version| {
+            let mut workloads = snapshot.workloads.values();
+            Some(version) == current || workloads.any(|w| w.counts.contains_key(&version))
+        };
+        let all = snapshot.releases.iter();
+        for release in all.filter(|r| !r.status.phase.ended() || runs(r.spec.version)) {
             for (name, binding) in &release.spec.content.bindings {
-                let peer = template::peer(snapshot, binding);
-                let address = self.backends.scheduler.peer(&snapshot.key, &peer).await?;
+                let peer = template::peer(&snapshot.key, binding);
+                let address = self.backends.scheduler.peer(&snapshot.key, &peer).await;
+                let address = address.map_err(|error| Unreached {
+                    reason: Chain(&error).to_string(),
+                    passing: error.kind().retryable(),
+                });
                 peers.insert((release.spec.version, name.clone()), address);
             }
         }
-        Ok(peers)
+        peers
     }
 
     /// Finds the applications of this environment that use this one, by their current spec and by every release that may still run.
-    async fn callers(&self, key: &ApplicationKey) -> Result<Vec<Caller>> {
+    async fn callers(&self, snapshot: &mut Snapshot) -> Result<()> {
+        let key = &snapshot.key;
         let bound = Reference::BoundTo(key.name.to_string());
         let applications = self
             .client
@@ -140,34 +158,35 @@ impl Context {
                 r.spec.content.bindings.clone(),
             )
         });
-        let mut callers: Vec<Caller> = Vec::new();
+        let mut callers = Vec::new();
         for (caller, bindings) in specs.chain(released) {
             let application = ApplicationKey::new(&key.scope(), &caller)?;
             for binding in bindings
                 .into_values()
                 .filter(|binding| binding.application == key.name)
             {
-                let peer = Peer {
-                    application: key.clone(),
-                    process: binding.process.clone(),
-                    port: binding
-                        .port
-                        .clone()
-                        .unwrap_or_else(|| Port::undeclared().name),
-                };
-                let address = self.backends.scheduler.peer(&application, &peer).await?;
-                let caller = Caller {
-                    application: application.clone(),
-                    process: binding.process,
-                    port: binding.port,
-                    address,
-                };
-                if !callers.contains(&caller) {
-                    callers.push(caller);
+                let peer = template::peer(key, &binding);
+                match self.backends.scheduler.peer(&application, &peer).await {
+                    Ok(address) => callers.push(Caller {
+                        application: application.clone(),
+                        process: binding.process,
+                        port: binding.port,
+                        address,
+                    }),
+                    // Its own release says so, too.
+                    Err(error) => {
+                        snapshot.callers_missing |= error.kind().retryable();
+                        tracing::info!(application = %key, caller = %application, error = %Chain(&error), "a caller is left out");
+                    }
                 }
             }
         }
-        Ok(callers)
+        for caller in callers {
+            if !snapshot.callers.contains(&caller) {
+                snapshot.callers.push(caller);
+            }
+        }
+        Ok(())
     }
 
     async fn remains(&self, snapshot: &Snapshot) -> Result<BTreeSet<WorkloadId>> {

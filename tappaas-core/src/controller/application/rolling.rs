@@ -80,6 +80,8 @@ struct Frame<'a> {
     surge: u32,
     unavailable: u32,
     single: bool,
+    /// A binding of the goal leads nowhere: what starts now would lack its address.
+    unreached: bool,
     drain: Duration,
 }
 
@@ -115,6 +117,7 @@ impl<'a> Frame<'a> {
             },
             unavailable: rollout.max_unavailable,
             single,
+            unreached: goal.is_some_and(|goal| snapshot.unreached(goal).is_some()),
             drain: Duration::from_secs(rollout.drain_seconds.into()),
         }
     }
@@ -188,6 +191,9 @@ impl<'a> Frame<'a> {
 
     /// How many new instances may start, once `stopped` old ones are told to stop.
     fn grow(&self, stopped: u32) -> u32 {
+        if self.unreached {
+            return 0;
+        }
         let missing = self.wanted.saturating_sub(self.new_count());
         let old = self.old_count() - stopped.min(self.old_count());
         if self.single {

@@ -72,10 +72,17 @@ pub(super) fn desired(
 }
 
 /// The steps that turn the observed routes into the desired ones.
-pub(super) fn steps(observed: &BTreeMap<RouteId, RouteStatus>, desired: Vec<Route>) -> Vec<Step> {
+pub(super) fn steps(snapshot: &Snapshot, desired: Vec<Route>) -> Vec<Step> {
+    let observed = &snapshot.routes;
     let wanted: BTreeSet<RouteId> = desired.iter().map(|route| route.id.clone()).collect();
-    let gone = observed.keys().filter(|id| !wanted.contains(id));
-    let mut steps: Vec<Step> = gone.cloned().map(Step::RemoveRoute).collect();
+    let unknown = |status: &RouteStatus| {
+        let inner = matches!(status.route.frontend, Frontend::Inner { .. });
+        inner && snapshot.callers_missing
+    };
+    let gone = observed
+        .iter()
+        .filter(|(id, status)| !wanted.contains(id) && !unknown(status));
+    let mut steps: Vec<Step> = gone.map(|(id, _)| Step::RemoveRoute(id.clone())).collect();
     for mut route in desired {
         let last = observed.get(&route.id).map(|status| &status.route);
         let same =

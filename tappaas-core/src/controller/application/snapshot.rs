@@ -30,10 +30,12 @@ pub struct Snapshot {
     pub volumes: Vec<VolumeId>,
     /// Who owns the hosts that it has or wants.
     pub claims: BTreeMap<Host, ApplicationKey>,
-    /// Where its instances reach each of its bindings, by release and binding.
-    pub peers: BTreeMap<(u64, Name), PeerAddress>,
+    /// Where its instances reach each of its bindings, by release and binding; of the releases that run or may.
+    pub peers: BTreeMap<(u64, Name), Result<PeerAddress, Unreached>>,
     /// Who is bound to it.
     pub callers: Vec<Caller>,
+    /// Somebody may be bound to it at an address that cannot be told now: routes from inside are not taken away.
+    pub callers_missing: bool,
     /// What time it is.
     pub now: Timestamp,
     /// How plans are made.
@@ -53,7 +55,25 @@ pub struct Caller {
     pub address: PeerAddress,
 }
 
+/// Why a binding leads nowhere.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Unreached {
+    /// What the scheduler says.
+    pub reason: String,
+    /// It may be otherwise soon.
+    pub passing: bool,
+}
+
 impl Snapshot {
+    /// The first binding of a release that leads nowhere, and why.
+    pub(super) fn unreached(&self, release: &Release) -> Option<(&Name, &Unreached)> {
+        let version = release.spec.version;
+        self.peers
+            .iter()
+            .filter(|((of, _), _)| *of == version)
+            .find_map(|((_, name), peer)| Some((name, peer.as_ref().err()?)))
+    }
+
     /// The release with this version.
     pub(super) fn release(&self, version: u64) -> Option<&Release> {
         let index = self

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::{
     Name,
-    backend::{Route, RouteId, Volume, Workload, WorkloadId},
+    backend::{Frontend, Route, RouteId, Volume, Workload, WorkloadId},
     model::{
         ApplicationStatus, BuildObjectSpec, Host, OperationStatus, ReleaseSpec, ReleaseStatus,
     },
@@ -67,6 +67,14 @@ pub enum Step {
     },
 }
 
+impl Step {
+    /// Says whether this makes a way in for another application.
+    pub(super) fn is_inner_route(&self) -> bool {
+        let inner = |route: &Route| matches!(route.frontend, Frontend::Inner { .. });
+        matches!(self, Self::ApplyRoute(route) if inner(route))
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -121,7 +129,7 @@ fn display_workload(f: &mut fmt::Formatter<'_>, workload: &Workload) -> fmt::Res
 }
 
 fn display_route(f: &mut fmt::Formatter<'_>, route: &Route) -> fmt::Result {
-    use crate::backend::{Action, Frontend};
+    use crate::backend::Action;
     match &route.frontend {
         Frontend::Http { hosts, path } => {
             let hosts: Vec<_> = hosts.iter().map(Host::as_str).collect();

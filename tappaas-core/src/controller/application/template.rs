@@ -4,7 +4,7 @@ use super::Snapshot;
 use crate::{
     Name,
     backend::{Mount, Peer, PeerAddress, Template, VolumeId},
-    model::{Binding, Command, EnvValue, Port, Process, Release, RestartPolicy},
+    model::{ApplicationKey, Binding, Command, EnvValue, Port, Process, Release, RestartPolicy},
     placement::Constraints,
 };
 
@@ -92,7 +92,7 @@ pub(super) fn template(
         peers: content
             .bindings
             .values()
-            .map(|binding| peer(snapshot, binding))
+            .map(|binding| peer(&snapshot.key, binding))
             .collect(),
         placement: Constraints {
             requests: process.resources,
@@ -119,9 +119,9 @@ pub(super) fn release_template(
     template(snapshot, release, &name, &process)
 }
 
-/// The peer that a binding names.
-pub(super) fn peer(snapshot: &Snapshot, binding: &Binding) -> Peer {
-    let mut application = snapshot.key.clone();
+/// The peer that a binding names, seen from an application of the same environment.
+pub(super) fn peer(from: &ApplicationKey, binding: &Binding) -> Peer {
+    let mut application = from.clone();
     application.name = binding.application.clone();
     Peer {
         application,
@@ -148,7 +148,7 @@ fn environment(
     set("TAPPAAS_PROCESS", name.to_string());
     set("TAPPAAS_RELEASE", release.spec.version.to_string());
     for binding in release.spec.content.bindings.keys() {
-        if let Some(address) = snapshot.peers.get(&(release.spec.version, binding.clone())) {
+        if let Some(Ok(address)) = snapshot.peers.get(&(release.spec.version, binding.clone())) {
             bind(&mut set, binding, address);
         }
     }

@@ -19,6 +19,8 @@ use tappaas_core::{
 pub(super) enum Question {
     Put(Object),
     PutStatus(Object),
+    Peer,
+    ApplyRoute(Route),
 }
 
 type Answer = BoxFuture<'static, Result<()>>;
@@ -128,6 +130,7 @@ impl<T: Scheduler + ?Sized> Scheduler for Guarded<T> {
     }
 
     async fn peer(&self, from: &ApplicationKey, peer: &Peer) -> Result<PeerAddress> {
+        self.guard.pass(Question::Peer).await?;
         self.inner.peer(from, peer).await
     }
 
@@ -143,6 +146,7 @@ impl<T: IngressProvider + ?Sized> IngressProvider for Guarded<T> {
     }
 
     async fn apply(&self, route: &Route) -> Result<()> {
+        self.guard.pass(Question::ApplyRoute(route.clone())).await?;
         self.inner.apply(route).await
     }
 
