@@ -213,8 +213,12 @@ async fn what_a_closed_builder_was_building_is_begun_again() {
     let source = bench.upload(&[("Procfile", "web: true\n")]).await;
     let builder = Arc::new(bench.builder().await);
     let running = build(&builder, shell("1", source.clone(), HANGS_ONCE));
-    let waiting = build(&builder, shell("2", source.clone(), "echo waited"));
     wait_for_line(&builder, "1", "hanging").await;
+    let waiting = build(&builder, shell("2", source.clone(), "echo waited"));
+    until("both are listed", || async {
+        builder.list().await.unwrap().len() == 2
+    })
+    .await;
     builder.close().await;
     let error = running.await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
