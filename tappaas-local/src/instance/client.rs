@@ -45,7 +45,7 @@ pub struct Instance {
 pub enum Adopted {
     /// It is there.
     Alive(Instance),
-    /// It ended while nobody looked; this is how. Its folder can be deleted, after [`reap`].
+    /// It ended while nobody looked; this is how. Its folder can be deleted, after [`reap`](crate::reap).
     Ended(Box<Status>),
     /// Its shim died, by itself or with the machine. To be [reaped](crate::reap); its process may still serve.
     Lost,
