@@ -37,12 +37,20 @@ impl Platform {
     ///
     /// # Errors
     /// `Invalid` if it was refused, saying why; `Conflict` if something newer took its place, or it was cancelled; `NotFound` if the
-    /// application is gone.
+    /// application is gone; `Unavailable` if this platform has stopped meanwhile.
     pub async fn settle(&self, key: &ApplicationKey, accepted: &Accepted) -> Result<Application> {
         if let Some(id) = &accepted.operation {
             let mut news = self.follow(&key.scope(), id);
+            let mut ended = false;
             while let Some(operation) = news.next().await {
-                check(&operation?)?;
+                let operation = operation?;
+                check(&operation)?;
+                ended = operation.status.state.ended();
+            }
+            if !ended {
+                return Err(Error::unavailable(format!(
+                    "nobody tells any more how operation {id} goes"
+                )));
             }
         }
         self.application(key)

@@ -5,4 +5,5 @@ mod cancel;
 mod guarded;
 mod refusals;
 mod rollouts;
+mod settling;
 mod world;
