@@ -2,20 +2,14 @@ use redb::{Database, TableDefinition};
 use serde_json::json;
 use tappaas_core::{Batch, Chain, Durable, ErrorKind, Precondition, Store};
 
-use crate::fixture::{application, directory, open};
+use crate::fixture::{application, create, directory, open};
 
 #[tokio::test]
 async fn a_row_that_was_changed_behind_the_stores_back_is_named_and_harms_no_other() {
     let directory = directory();
     let store = open(directory.path()).unwrap();
-    let a = store
-        .put(application("a", json!(1)), Precondition::Absent)
-        .await
-        .unwrap();
-    let b = store
-        .put(application("b", json!(1)), Precondition::Absent)
-        .await
-        .unwrap();
+    let a = create(&store, "a").await;
+    let b = create(&store, "b").await;
     store
         .commit(Batch::new().put("keys", b"k1", b"v1"))
         .await

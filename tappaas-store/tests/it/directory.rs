@@ -4,7 +4,7 @@ use redb::{Database, TableDefinition};
 use serde_json::json;
 use tappaas_core::{Chain, ErrorKind, Precondition, Store};
 
-use crate::fixture::{application, directory, open};
+use crate::fixture::{application, create, directory, open};
 
 const META: TableDefinition<&[u8], &[u8]> = TableDefinition::new("meta");
 
@@ -18,10 +18,7 @@ async fn a_second_store_on_a_directory_is_told_who_has_it() {
     assert!(error.message().contains(&holder), "{error}");
     let path = directory.path().display().to_string();
     assert!(error.message().contains(&path), "{error}");
-    first
-        .put(application("a", json!(1)), Precondition::Absent)
-        .await
-        .unwrap();
+    create(&first, "a").await;
     drop(first);
     open(directory.path()).unwrap();
 }
@@ -68,10 +65,7 @@ fn a_newer_format_is_refused_untouched() {
 async fn a_newer_format_under_an_old_name_is_refused_and_keeps_its_data() {
     let directory = directory();
     let store = open(directory.path()).unwrap();
-    let object = store
-        .put(application("a", json!(1)), Precondition::Absent)
-        .await
-        .unwrap();
+    let object = create(&store, "a").await;
     drop(store);
     let file = directory.path().join("store-1.redb");
     write_format(&file, 2);
@@ -117,10 +111,7 @@ fn a_creation_that_was_cut_short_is_begun_again() {
 async fn a_closed_store_answers_nothing_and_can_be_opened_again() {
     let directory = directory();
     let store = open(directory.path()).unwrap();
-    let object = store
-        .put(application("a", json!(1)), Precondition::Absent)
-        .await
-        .unwrap();
+    let object = create(&store, "a").await;
     store.close();
     let answers = [
         store

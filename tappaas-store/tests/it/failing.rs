@@ -16,17 +16,14 @@ use tappaas_core::{
 };
 use tappaas_store::{Embedded, Limits};
 
-use crate::fixture::application;
+use crate::fixture::{application, create};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_whose_disk_is_full_says_so_and_goes_on_when_there_is_room() {
     let disk = Disk::default();
     let clock = Arc::new(Steps::default());
     let store = disk.open(clock.clone());
-    let kept = store
-        .put(application("kept", json!(1)), Precondition::Absent)
-        .await
-        .unwrap();
+    let kept = create(&store, "kept").await;
     let mut watch = store
         .watch(Kind::Application, Revision::default())
         .await
@@ -65,10 +62,7 @@ async fn a_store_whose_disk_is_full_says_so_and_goes_on_when_there_is_room() {
         .unwrap_err();
     assert!(early.message().contains("did not happen"), "{early:?}");
     clock.0.fetch_add(5, Ordering::SeqCst);
-    let next = store
-        .put(application("next", json!(1)), Precondition::Absent)
-        .await
-        .unwrap();
+    let next = create(&store, "next").await;
     assert_eq!(
         Store::get(&store, &kept.key()).await.unwrap(),
         Some(kept.clone())
@@ -81,10 +75,7 @@ async fn reading_alone_opens_a_stopped_store_again() {
     let disk = Disk::default();
     let clock = Arc::new(Steps::default());
     let store = disk.open(clock.clone());
-    let kept = store
-        .put(application("kept", json!(1)), Precondition::Absent)
-        .await
-        .unwrap();
+    let kept = create(&store, "kept").await;
     disk.0.full.store(true, Ordering::SeqCst);
     store
         .put(

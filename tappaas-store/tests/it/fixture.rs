@@ -1,7 +1,10 @@
 use std::{path::Path, sync::Arc};
 
 use serde_json::{Value, json};
-use tappaas_core::{Ids, Kind, Metadata, Name, Object, Result, Scope, memory, object::API_VERSION};
+use tappaas_core::{
+    Ids, Kind, Metadata, Name, Object, Precondition, Result, Scope, Store, memory,
+    object::API_VERSION,
+};
 use tappaas_store::{Config, Embedded, Limits};
 use tempfile::TempDir;
 
@@ -37,4 +40,10 @@ pub(crate) fn application(name: &str, spec: Value) -> Object {
         spec,
         status: json!(null),
     }
+}
+
+/// Creates an application whose spec is 1.
+pub(crate) async fn create(store: &impl Store, name: &str) -> Object {
+    let created = store.put(application(name, json!(1)), Precondition::Absent);
+    created.await.unwrap()
 }

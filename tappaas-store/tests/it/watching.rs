@@ -2,20 +2,14 @@ use futures::{StreamExt, poll};
 use serde_json::json;
 use tappaas_core::{ErrorKind, Event, Kind, ListRequest, Precondition, Revision, Scope, Store};
 
-use crate::fixture::{application, directory, fresh, open};
+use crate::fixture::{application, create, directory, fresh, open};
 
 #[tokio::test]
 async fn a_watch_goes_on_after_a_restart_from_where_it_was() {
     let directory = directory();
     let store = open(directory.path()).unwrap();
-    let first = store
-        .put(application("a", json!(1)), Precondition::Absent)
-        .await
-        .unwrap();
-    let second = store
-        .put(application("b", json!(1)), Precondition::Absent)
-        .await
-        .unwrap();
+    let first = create(&store, "a").await;
+    let second = create(&store, "b").await;
     let mut watch = store
         .watch(Kind::Application, Revision::default())
         .await
@@ -55,10 +49,7 @@ async fn a_waiting_watcher_ends_with_its_store() {
 async fn revisions_rise_over_restarts_also_when_everything_is_deleted_and_forgotten() {
     let directory = directory();
     let store = open(directory.path()).unwrap();
-    let object = store
-        .put(application("a", json!(1)), Precondition::Absent)
-        .await
-        .unwrap();
+    let object = create(&store, "a").await;
     let gone = store
         .delete(&object.key(), Precondition::Present)
         .await
@@ -67,10 +58,7 @@ async fn revisions_rise_over_restarts_also_when_everything_is_deleted_and_forgot
     store.compact(0).await.unwrap();
     drop(store);
     let store = open(directory.path()).unwrap();
-    let next = store
-        .put(application("a", json!(1)), Precondition::Absent)
-        .await
-        .unwrap();
+    let next = create(&store, "a").await;
     assert!(next.metadata.revision > gone.metadata.revision);
 }
 
