@@ -1,5 +1,6 @@
 //! The application controller: releases, rollouts, routes, bindings, destruction.
 
+mod command;
 mod execute;
 mod plan;
 mod read;

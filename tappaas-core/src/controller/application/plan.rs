@@ -1,7 +1,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    Snapshot, Step, origin, report, rolling, routes,
+    Snapshot, Step, command, origin, report, rolling, routes,
     routes::Serving,
     target::{self, Target},
     template,
@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     Name,
-    backend::{InstanceState, ReleaseSet, Volume, VolumeId, Workload},
-    model::{Command, Release, ReleasePhase, ReleaseStatus},
+    backend::{Volume, VolumeId},
+    model::{Release, ReleasePhase, ReleaseStatus},
 };
 
 /// What must be done so that what is becomes what is wanted.
@@ -39,6 +39,7 @@ pub fn plan(snapshot: &Snapshot) -> Plan {
         _ => snapshot.current().or(goal),
     };
     roll(snapshot, goal, routing, &mut draft);
+    command::stop(snapshot, &mut draft);
     draft.finish(snapshot, &target, goal)
 }
 
@@ -96,7 +97,7 @@ fn advance(snapshot: &Snapshot, release: &Release, draft: &mut Draft) -> Option<
         ReleasePhase::RollingOut => {
             let verdict = verdict::judge(snapshot, release);
             match &verdict {
-                Verdict::Healthy(ports) => judge(snapshot, release, draft, |status| {
+                Verdict::Healthy(ports) => judge(release, draft, |status| {
                     status.phase = ReleasePhase::Healthy;
                     status.ports.clone_from(ports);
                     status.ended = Some(snapshot.now);
@@ -157,9 +158,9 @@ fn prepare(snapshot: &Snapshot, release: &Release, draft: &mut Draft) {
     }
     match template::release_command(release) {
         Some(command) if release.status.command.is_none() => {
-            run_command(snapshot, release, command, draft);
+            command::run(snapshot, release, command, draft);
         }
-        _ => judge(snapshot, release, draft, |status| {
+        _ => judge(release, draft, |status| {
             status.phase = ReleasePhase::RollingOut;
             status.started = Some(snapshot.now);
         }),
@@ -183,50 +184,8 @@ fn unreached(snapshot: &Snapshot, release: &Release, draft: &mut Draft) -> bool 
     true
 }
 
-/// Runs the release command as a workload of its own, whose only release is this one: so it never runs twice at the same time.
-fn run_command(snapshot: &Snapshot, release: &Release, command: &Command, draft: &mut Draft) {
-    let name = Name::new(template::RELEASE_PROCESS).expect("`release` is a name");
-    let id = routes::workload(snapshot, &name);
-    let status = snapshot.workloads.get(&id);
-    let version = release.spec.version;
-    let instance = status.and_then(|status| {
-        status
-            .instances
-            .iter()
-            .find(|instance| instance.release == version)
-    });
-    draft.message = Some("the release command runs".to_owned());
-    if status.is_none_or(|status| !status.counts.contains_key(&version)) {
-        let set = ReleaseSet {
-            release: version,
-            count: 1,
-            retiring: BTreeSet::new(),
-            template: template::release_template(snapshot, release, command),
-        };
-        draft.steps.push(Step::ApplyWorkload(Box::new(Workload {
-            id,
-            generation: status.map_or(0, |status| status.generation) + 1,
-            releases: vec![set],
-        })));
-        return;
-    }
-    let ended = instance.filter(|instance| instance.state == InstanceState::Exited);
-    match ended.and_then(|instance| instance.exit.as_ref()) {
-        Some(exit) if exit.success() => judge(snapshot, release, draft, |status| {
-            status.command = Some(true);
-        }),
-        Some(exit) => fail(
-            snapshot,
-            release,
-            draft,
-            format!("the release command {exit}"),
-        ),
-        None => overdue(snapshot, release, "the release command did not end", draft),
-    }
-}
-
 /// Fails a release that is not prepared in time, saying what it waits for.
-fn overdue(snapshot: &Snapshot, release: &Release, open: &str, draft: &mut Draft) {
+pub(super) fn overdue(snapshot: &Snapshot, release: &Release, open: &str, draft: &mut Draft) {
     let limit = Duration::from_secs(release.spec.content.rollout.deadline_seconds.into());
     let created = release.metadata.created.unwrap_or(snapshot.now);
     let left = limit.saturating_sub(snapshot.now.duration_since(created).unsigned_abs());
@@ -237,20 +196,15 @@ fn overdue(snapshot: &Snapshot, release: &Release, open: &str, draft: &mut Draft
     draft.wait(left);
 }
 
-fn fail(snapshot: &Snapshot, release: &Release, draft: &mut Draft, reason: String) {
-    judge(snapshot, release, draft, |status| {
+pub(super) fn fail(snapshot: &Snapshot, release: &Release, draft: &mut Draft, reason: String) {
+    judge(release, draft, |status| {
         status.phase = ReleasePhase::Failed;
         status.message = reason;
         status.ended = Some(snapshot.now);
     });
 }
 
-fn judge(
-    _: &Snapshot,
-    release: &Release,
-    draft: &mut Draft,
-    change: impl FnOnce(&mut ReleaseStatus),
-) {
+pub(super) fn judge(release: &Release, draft: &mut Draft, change: impl FnOnce(&mut ReleaseStatus)) {
     let mut status = release.status.clone();
     change(&mut status);
     draft.judgements.push(Step::Judge {

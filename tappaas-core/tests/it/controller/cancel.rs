@@ -81,6 +81,7 @@ async fn what_became_healthy_while_it_was_cancelled_lives_on() {
 #[tokio::test(start_paused = true)]
 async fn a_newer_deployment_survives_the_cancellation_of_an_older_one() {
     let world = World::new().await;
+    world.behave("v2", Behaviour::listening_after(Duration::from_secs(5)));
     refuse_reports(&world, "superseded");
     let older = world.deploy("web", content("endless"), 1).await;
     let newer = world.deploy("web", content("v2"), 1).await;

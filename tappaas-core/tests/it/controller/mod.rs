@@ -2,6 +2,7 @@
 
 mod bindings;
 mod cancel;
+mod commands;
 mod guarded;
 mod refusals;
 mod rollouts;

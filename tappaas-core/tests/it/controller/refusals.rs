@@ -5,7 +5,7 @@ use tappaas_core::{
     ErrorKind,
     backend::{LogRequest, Scheduler as _},
     memory::{Behaviour, End},
-    model::{ApplicationContent, Command, OperationState, Phase, Process, ReleasePhase, RouteSpec},
+    model::{ApplicationContent, OperationState, Phase, Process, RouteSpec},
     platform::Deployment,
 };
 
@@ -149,36 +149,6 @@ async fn a_build_that_fails_is_refused_with_its_reason() {
     );
     let again = world.deployed("web", content("broken"), 1).await;
     assert_eq!(again.status.build, Some(3), "asking again tries again");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_release_command_runs_once_and_its_failure_refuses_the_release() {
-    let world = World::new().await;
-    let good = Command::Shell("migrate".to_owned());
-    let bad = Command::Shell("explode".to_owned());
-    world
-        .scheduler
-        .behave_by_command(good.clone(), Behaviour::exiting(0));
-    world
-        .scheduler
-        .behave_by_command(bad.clone(), Behaviour::exiting(9));
-    let mut first = content("v1");
-    first.release_command = Some(good);
-    world.healthy("web", first, 1).await;
-    let mut second = content("v2");
-    second.release_command = Some(bad);
-    let operation = world.deployed("web", second, 1).await;
-    assert_eq!(
-        operation.status.message,
-        "release 2 failed: the release command exited with code 9"
-    );
-    let application = world.settled("web").await;
-    assert_eq!(application.status.current, Some(1));
-    let releases = world.releases("web");
-    assert_eq!(
-        (releases[0].status.command, releases[1].status.phase),
-        (Some(true), ReleasePhase::Failed)
-    );
 }
 
 #[tokio::test(start_paused = true)]
