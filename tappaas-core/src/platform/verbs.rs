@@ -9,7 +9,7 @@ use crate::{
     },
     model::{
         Application, ApplicationContent, ApplicationKey, ApplicationSpec, EnvValue, Operation,
-        OperationSpec, OperationVerb, Phase,
+        OperationSpec, OperationVerb, Phase, Release, ReleasePhase,
     },
 };
 
@@ -145,8 +145,7 @@ impl Platform {
     pub async fn rollback(&self, key: &ApplicationKey, to: Option<u64>) -> Result<Accepted> {
         self.application(key)?;
         let releases = self.context.releases(key);
-        let healthy =
-            |r: &&crate::model::Release| r.status.phase == crate::model::ReleasePhase::Healthy;
+        let healthy = |r: &&Release| r.status.phase == ReleasePhase::Healthy;
         let release = match to {
             Some(version) => releases
                 .iter()
@@ -172,20 +171,10 @@ impl Platform {
     /// Makes a new release with the same content, so that every instance is replaced.
     ///
     /// # Errors
-    /// `NotFound` without the application or a healthy release.
+    /// `NotFound` without the application or a healthy release; `Conflict` while a newer release is made or after it was refused.
     pub async fn restart(&self, key: &ApplicationKey) -> Result<Accepted> {
-        self.application(key)?;
-        let releases = self.context.releases(key);
-        let current = releases
-            .iter()
-            .rev()
-            .find(|r| r.status.phase == crate::model::ReleasePhase::Healthy);
-        let current = current.ok_or_else(|| {
-            Error::not_found(format!("{} has no healthy release to restart", key.name))
-        })?;
         self.change(key, OperationVerb::Restart, |application| {
-            application.spec.content = current.spec.content.clone();
-            application.spec.rollback = Some(current.spec.version);
+            check_restart(application, &self.context.releases(key))?;
             Ok(true)
         })
         .await
@@ -197,11 +186,10 @@ impl Platform {
     /// `NotFound` without the application.
     pub async fn destroy(&self, key: &ApplicationKey) -> Result<Accepted> {
         let application = self.application(key)?;
-        let accepted = self
-            .accept(key, &application, Request::plain(OperationVerb::Destroy))
-            .await?;
         self.client().delete(&key.object()).await?;
-        Ok(accepted)
+        // Recorded last: an operation without a deletion would wait for ever.
+        self.accept(key, &application, Request::plain(OperationVerb::Destroy))
+            .await
     }
 
     /// The application's object.
@@ -439,6 +427,34 @@ fn redeploy(application: &mut Application, deployment: &Deployment) -> bool {
             .or_insert(*count);
     }
     application.status.phase == Phase::Failed || application.spec != before
+}
+
+/// A restart keeps what the spec says, so that has to be what runs.
+fn check_restart(application: &Application, releases: &[Release]) -> Result<()> {
+    let name = &application.metadata.name;
+    if !releases
+        .iter()
+        .any(|r| r.status.phase == ReleasePhase::Healthy)
+    {
+        let message = format!("{name} has no healthy release to restart");
+        return Err(Error::not_found(message));
+    }
+    let wanted = origin(&application.spec);
+    let latest = releases.last().filter(|r| r.spec.origin == wanted);
+    let seen = application.status.generation == application.metadata.generation;
+    let refused = match latest.map(|latest| latest.status.phase) {
+        Some(ReleasePhase::Healthy) => return Ok(()),
+        Some(phase) => phase.ended(),
+        // No release was made of it, and none will be.
+        None => seen && application.status.phase == Phase::Failed,
+    };
+    Err(Error::conflict(if refused {
+        format!(
+            "what {name} was last given was refused, and a restart would try it again: deploy, set its configuration or roll back"
+        )
+    } else {
+        format!("a newer release of {name} is being made; wait for it or cancel it")
+    }))
 }
 
 fn check_counts(application: &mut Application, counts: &BTreeMap<Name, u32>) -> Result<()> {

@@ -244,7 +244,9 @@ fn rolling(snapshot: &Snapshot, release: &Release) -> String {
 
 fn scaling(snapshot: &Snapshot, operation: &Operation) -> (OperationState, String) {
     if operation.spec.verb == OperationVerb::Destroy {
-        return (OperationState::Running, "stopping".to_owned());
+        // Deletion comes before its record: this is another application of the same name.
+        let message = "the application was made anew since".to_owned();
+        return (OperationState::Superseded, message);
     }
     let Some(current) = snapshot.current() else {
         return (

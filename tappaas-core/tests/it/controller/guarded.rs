@@ -19,6 +19,7 @@ use tappaas_core::{
 pub(super) enum Question {
     Put(Object),
     PutStatus(Object),
+    Delete(Key),
     Peer,
     ApplyRoute(Route),
 }
@@ -87,6 +88,7 @@ impl<T: Store + ?Sized> Store for Guarded<T> {
     }
 
     async fn delete(&self, key: &Key, precondition: Precondition) -> Result<Option<Object>> {
+        self.guard.pass(Question::Delete(key.clone())).await?;
         self.inner.delete(key, precondition).await
     }
 

@@ -7,4 +7,5 @@ mod guarded;
 mod refusals;
 mod rollouts;
 mod settling;
+mod verbs;
 mod world;
