@@ -34,7 +34,7 @@ pub(super) struct Pace {
 
 /// Runs a controller for as long as it is polled. A failing or panicking key delays itself alone.
 pub(super) async fn drive(reconciler: Arc<dyn Reconcile>, clock: Arc<dyn Clock>, pace: Pace) {
-    let queue = Arc::new(Queue::new(clock.clone()));
+    let queue = Arc::new(Queue::new());
     let mut tasks = JoinSet::new();
     for _ in 0..pace.concurrency {
         tasks.spawn(work(reconciler.clone(), queue.clone()));

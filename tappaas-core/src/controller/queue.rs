@@ -2,23 +2,28 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
     fmt::Debug,
     hash::Hash,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
 
-use crate::{Clock, Digest, Timestamp};
+use crate::Digest;
 
 /// The first and the longest wait after a failure.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(60));
+
+/// The longest wait of any key.
+const WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Keys that wait to be worked on: each once, none by two workers at a time.
 ///
 /// Bounded by the number of keys there are, since each is kept once.
 #[derive(Debug)]
 pub(super) struct Queue<K> {
-    clock: Arc<dyn Clock>,
     state: Mutex<State<K>>,
     ready: Notify,
     timer: Notify,
@@ -31,14 +36,13 @@ struct State<K> {
     running: HashSet<K>,
     /// Asked for again while running.
     again: HashSet<K>,
-    due: HashMap<K, Timestamp>,
+    due: HashMap<K, Instant>,
     failures: HashMap<K, u32>,
 }
 
 impl<K: Clone + Debug + Eq + Hash> Queue<K> {
-    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new() -> Self {
         Self {
-            clock,
             state: Mutex::new(State {
                 ready: VecDeque::new(),
                 queued: HashSet::new(),
@@ -66,10 +70,8 @@ impl<K: Clone + Debug + Eq + Hash> Queue<K> {
 
     /// Asks for a key to be worked on after a while, or earlier if that was asked for.
     pub(super) fn add_after(&self, key: K, wait: Duration) {
-        let due = self.clock.now().saturating_add(
-            jiff::SignedDuration::try_from(wait).unwrap_or(jiff::SignedDuration::MAX),
-        );
-        let due = due.unwrap_or(Timestamp::MAX);
+        // Not by the wall clock, which may be set.
+        let due = Instant::now() + wait.min(WAIT_MAX);
         let mut state = self.lock();
         if state.queued.contains(&key) {
             return;
@@ -89,7 +91,7 @@ impl<K: Clone + Debug + Eq + Hash> Queue<K> {
         }
     }
 
-    /// Gives a key back; after a failure it comes again later and later.
+    /// Gives a key back. After a failure it comes again later and later, but for news: that waits for the shortest time only.
     pub(super) fn done(&self, key: K, failed: bool) {
         let mut state = self.lock();
         state.running.remove(&key);
@@ -103,10 +105,12 @@ impl<K: Clone + Debug + Eq + Hash> Queue<K> {
             0
         };
         drop(state);
-        if failed {
-            self.add_after(key.clone(), backoff(&key, failures));
-        } else if again {
-            self.add(key);
+        match (failed, again) {
+            (false, true) => self.add(key),
+            // A failing run may itself be what made the news.
+            (true, true) => self.add_after(key, BACKOFF.0),
+            (true, false) => self.add_after(key.clone(), backoff(&key, failures)),
+            (false, false) => {}
         }
     }
 
@@ -114,8 +118,8 @@ impl<K: Clone + Debug + Eq + Hash> Queue<K> {
     pub(super) async fn run_timer(&self) {
         loop {
             match self.promote() {
-                Some(wait) => tokio::select! {
-                    () = self.clock.sleep(wait) => {}
+                Some(due) => tokio::select! {
+                    () = sleep_until(due) => {}
                     () = self.timer.notified() => {}
                 },
                 None => self.timer.notified().await,
@@ -135,10 +139,10 @@ impl<K: Clone + Debug + Eq + Hash> Queue<K> {
         Some(key)
     }
 
-    /// Adds every due key, and returns how long to wait for the next.
-    fn promote(&self) -> Option<Duration> {
-        let now = self.clock.now();
-        let due: BTreeMap<Timestamp, Vec<K>> = {
+    /// Adds every due key, and returns when the next one is.
+    fn promote(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let due: BTreeMap<Instant, Vec<K>> = {
             let state = self.lock();
             state
                 .due
@@ -150,7 +154,7 @@ impl<K: Clone + Debug + Eq + Hash> Queue<K> {
         };
         for (at, keys) in due {
             if at > now {
-                return Some(Duration::try_from(at.duration_since(now)).unwrap_or_default());
+                return Some(at);
             }
             keys.into_iter().for_each(|key| self.add(key));
         }

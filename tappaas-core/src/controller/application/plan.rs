@@ -188,7 +188,7 @@ fn unreached(snapshot: &Snapshot, release: &Release, draft: &mut Draft) -> bool 
 pub(super) fn overdue(snapshot: &Snapshot, release: &Release, open: &str, draft: &mut Draft) {
     let limit = Duration::from_secs(release.spec.content.rollout.deadline_seconds.into());
     let created = release.metadata.created.unwrap_or(snapshot.now);
-    let left = limit.saturating_sub(snapshot.now.duration_since(created).unsigned_abs());
+    let left = limit.saturating_sub(snapshot.since(created));
     if left.is_zero() {
         let reason = format!("{open} within {} s", limit.as_secs());
         return fail(snapshot, release, draft, reason);

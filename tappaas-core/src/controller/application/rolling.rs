@@ -49,7 +49,7 @@ pub(super) fn next_move<'a>(
             .get(&instance.id.0)
             .copied()
             .unwrap_or(snapshot.now);
-        let over = snapshot.now.duration_since(since).unsigned_abs() >= frame.drain;
+        let over = snapshot.since(since) >= frame.drain;
         match routes::busy(&snapshot.routes, instance) {
             Busy::Draining if over => {}
             Busy::Idle => {}

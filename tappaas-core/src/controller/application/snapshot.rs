@@ -1,4 +1,7 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use crate::{
     Name, Timestamp,
@@ -72,6 +75,11 @@ impl Snapshot {
             .iter()
             .filter(|((of, _), _)| *of == version)
             .find_map(|((_, name), peer)| Some((name, peer.as_ref().err()?)))
+    }
+
+    /// How long ago a time was; nothing if the clock was set back since.
+    pub(super) fn since(&self, then: Timestamp) -> Duration {
+        self.now.duration_since(then).try_into().unwrap_or_default()
     }
 
     /// The release with this version.

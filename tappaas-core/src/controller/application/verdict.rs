@@ -42,7 +42,7 @@ pub(super) fn judge(snapshot: &Snapshot, release: &Release) -> Verdict {
     let message = missing.join("; ");
     let limit = Duration::from_secs(release.spec.content.rollout.deadline_seconds.into());
     let started = release.status.started.unwrap_or(snapshot.now);
-    let left = limit.saturating_sub(snapshot.now.duration_since(started).unsigned_abs());
+    let left = limit.saturating_sub(snapshot.since(started));
     if left.is_zero() {
         return Verdict::Failed(format!(
             "not healthy within {} s: {message}",

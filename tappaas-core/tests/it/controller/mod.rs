@@ -7,5 +7,6 @@ mod guarded;
 mod refusals;
 mod rollouts;
 mod settling;
+mod timing;
 mod verbs;
 mod world;

@@ -1,9 +1,17 @@
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use jiff::SignedDuration;
 use tappaas_core::{
-    Digest, Error, Name, Result, Scope,
+    Clock, Digest, Error, Name, Result, Scope, Timestamp,
     backend::{
         BuildId, BuildOutcome, BuildRequest, Builder, BuilderCapabilities, Content, Image, LogLine,
         Reference, Registry, Repository, Scheduler as _, Tag, Track, WorkloadId, WorkloadStatus,
@@ -23,6 +31,7 @@ use super::guarded::{Guard, Guarded};
 pub(super) struct World {
     pub(super) platform: Platform,
     pub(super) guard: Guard,
+    pub(super) clock: Arc<SteppingClock>,
     pub(super) scheduler: Arc<memory::Scheduler>,
     pub(super) ingress: Arc<memory::Ingress>,
     _controllers: tokio_util::task::AbortOnDropHandle<()>,
@@ -30,7 +39,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) async fn new() -> Self {
-        let clock = Arc::new(memory::Clock::new());
+        let clock = Arc::new(SteppingClock::default());
         let guard = Guard::default();
         let ids = Arc::new(memory::Ids::new());
         let (network, volumes) = (Network::new(), memory::Volumes::new());
@@ -47,7 +56,7 @@ impl World {
             ingress: guarded(ingress.clone(), &guard),
             volumes: Arc::new(volumes),
         };
-        let platform = Platform::new(backends, Settings::default(), clock, ids).unwrap();
+        let platform = Platform::new(backends, Settings::default(), clock.clone(), ids).unwrap();
         let running = platform.clone();
         let controllers = tokio::spawn(async move { running.run().await });
         platform.client().sync().await;
@@ -59,6 +68,7 @@ impl World {
         Self {
             platform,
             guard,
+            clock,
             scheduler,
             ingress,
             _controllers: tokio_util::task::AbortOnDropHandle::new(controllers),
@@ -189,6 +199,31 @@ impl World {
             .await
             .map(|status| status.counts)
             .unwrap_or_default()
+    }
+}
+
+/// A clock whose wall-clock time a test can set back or forward.
+#[derive(Debug, Default)]
+pub(super) struct SteppingClock {
+    inner: memory::Clock,
+    seconds: AtomicI64,
+}
+
+impl SteppingClock {
+    pub(super) fn step(&self, seconds: i64) {
+        self.seconds.fetch_add(seconds, Ordering::Relaxed);
+    }
+}
+
+#[async_trait]
+impl Clock for SteppingClock {
+    fn now(&self) -> Timestamp {
+        let step = SignedDuration::from_secs(self.seconds.load(Ordering::Relaxed));
+        self.inner.now() + step
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        self.inner.sleep(duration).await;
     }
 }
 
