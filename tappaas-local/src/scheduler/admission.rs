@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use tappaas_core::{
-    backend::{InstanceId, Node, Template, Unplaced, WorkloadId},
+    backend::{InstanceId, InstanceState, Node, Template, Unplaced, WorkloadId},
     placement::{Instance, Occupant, place},
 };
 
@@ -86,8 +86,10 @@ impl Table {
         admitted
     }
 
+    /// What has exited for good needs nothing of the machine any more, and makes no room by going.
     fn occupants(&self) -> Vec<Occupant> {
         let seats = self.0.values().flat_map(|entry| &entry.instances);
+        let seats = seats.filter(|seat| seat.status.state != InstanceState::Exited);
         let occupant = |seat: &super::table::Seat| Occupant {
             instance: Instance {
                 id: seat.about.id.clone(),
@@ -111,12 +113,14 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use tappaas_core::{
-        Name,
-        backend::{Image, ReleaseSet, Track, Workload},
+        Name, Timestamp,
+        backend::{Image, InstanceStatus, ReleaseSet, Track, Workload},
         placement::{Capacity, Offer},
     };
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
+    use crate::scheduler::{about::About, table::Seat};
 
     fn node(instances: u32) -> Node {
         Node {
@@ -185,6 +189,56 @@ mod tests {
         assert_eq!(table.admit(&node(10)).len(), 2);
         let [only] = unplaced(&table).try_into().unwrap();
         assert_eq!((only.release, only.missing, only.reasons.len()), (7, 3, 1));
+    }
+
+    fn seat(table: &mut Table, state: InstanceState) {
+        let (id, entry) = table.0.iter_mut().next().unwrap();
+        let mut template = entry.wanted.as_ref().unwrap().0.releases[0]
+            .template
+            .clone();
+        template.placement.requests.cpu_millis = Some(800);
+        let about = About {
+            id: InstanceId("release-1".to_owned()),
+            workload: id.clone(),
+            release: 6,
+            created: Timestamp::UNIX_EPOCH,
+            template,
+            ports: BTreeMap::new(),
+            ready: None,
+            gone: false,
+        };
+        let status = InstanceStatus {
+            id: about.id.clone(),
+            release: about.release,
+            node: "n".to_owned(),
+            state,
+            ready: false,
+            endpoints: BTreeMap::new(),
+            found_port: None,
+            restarts: 0,
+            created: about.created,
+            reason: None,
+            exit: None,
+            usage: None,
+        };
+        entry.instances.push(Seat {
+            about,
+            status,
+            stop: CancellationToken::new(),
+            lost: false,
+            running: None,
+        });
+    }
+
+    #[test]
+    fn what_has_exited_takes_no_room_and_is_not_evicted_for_it() {
+        for (state, admitted) in [(InstanceState::Running, 0), (InstanceState::Exited, 1)] {
+            let mut table = table(1, Some(400));
+            seat(&mut table, state);
+            assert_eq!(table.admit(&node(1)).len(), admitted, "{state:?}");
+            let entry = table.0.values().next().unwrap();
+            assert!(entry.instances.iter().all(Seat::stays));
+        }
     }
 
     #[test]

@@ -99,7 +99,11 @@ impl Life {
         };
         match over {
             Over::Stopped => {}
-            Over::Exited => self.stop.cancelled().await,
+            Over::Exited => {
+                // It has left room for others.
+                self.world.begin();
+                self.stop.cancelled().await;
+            }
             Over::Lost => self.be_replaced(instance.as_ref()).await,
         }
         self.leave(instance).await;
