@@ -67,11 +67,12 @@ impl Range {
 /// What the names of all bridges of instances start with.
 pub(super) const BRIDGE_PREFIX: &str = "tpb";
 
-/// The claims, in a folder: one folder for each subnet in use, in it one file for each address in use and `owner` with the name of
-/// the application.
+/// The claims, in a folder. `subnets` has a folder for each subnet in use, in it one file for each address in use and `owner` with the
+/// name of the application. `lately` has a file for each subnet that was ever in use, with the address that was claimed last.
 #[derive(Debug)]
 pub(super) struct Claims {
     folder: PathBuf,
+    lately: PathBuf,
     range: Range,
 }
 
@@ -108,9 +109,15 @@ pub(super) enum ClaimError {
 }
 
 impl Claims {
-    pub(super) fn open(folder: PathBuf, range: Range) -> Result<Self, ClaimError> {
-        let claims = Self { folder, range };
-        fs::create_dir_all(&claims.folder).map_err(|error| claims.error(error))?;
+    pub(super) fn open(folder: &Path, range: Range) -> Result<Self, ClaimError> {
+        let claims = Self {
+            folder: folder.join("subnets"),
+            lately: folder.join("lately"),
+            range,
+        };
+        for folder in [&claims.folder, &claims.lately] {
+            fs::create_dir_all(folder).map_err(|error| claims.error(error))?;
+        }
         Ok(claims)
     }
 
@@ -157,13 +164,17 @@ impl Claims {
         {
             return Ok(address);
         }
-        // Not the lowest one: it may be that of an instance which has just gone, and connections to it may still be under way.
-        let first = hash(instance) % count;
-        for step in 0..count {
-            let address = Ipv4Addr::from_bits(subnet.base.to_bits() + 2 + (first + step) % count);
+        // In turn: connections to an instance that has just gone may still be under way, and must not meet another one.
+        let first = match self.last(subnet) {
+            Some(last) => last + 1,
+            None => hash(instance) % count,
+        };
+        for host in (0..count).map(|step| (first + step) % count) {
+            let address = Ipv4Addr::from_bits(subnet.base.to_bits() + 2 + host);
             if claim(&folder.join(address.to_string()), instance)
                 .map_err(|error| self.error(error))?
             {
+                self.set_last(subnet, host)?;
                 return Ok(address);
             }
         }
@@ -240,6 +251,21 @@ impl Claims {
         moved.map_err(|error| self.error(error))
     }
 
+    /// The place in its subnet of the address that was claimed last. It is kept when the subnet is given back.
+    fn last(&self, subnet: &Subnet) -> Option<u32> {
+        let text = fs::read_to_string(self.last_file(subnet)).ok()?;
+        text.parse().ok().filter(|last| *last < self.range.hosts())
+    }
+
+    fn set_last(&self, subnet: &Subnet, host: u32) -> Result<(), ClaimError> {
+        let written = fs::write(self.last_file(subnet), host.to_string());
+        written.map_err(|error| self.error(error))
+    }
+
+    fn last_file(&self, subnet: &Subnet) -> PathBuf {
+        self.lately.join(subnet.base.to_string())
+    }
+
     fn folder_of(&self, subnet: &Subnet) -> PathBuf {
         self.folder.join(subnet.base.to_string())
     }
@@ -311,7 +337,7 @@ mod tests {
 
     fn claims() -> (tempfile::TempDir, Claims) {
         let folder = tempfile::tempdir().unwrap();
-        let claims = Claims::open(folder.path().to_owned(), SMALL).unwrap();
+        let claims = Claims::open(folder.path(), SMALL).unwrap();
         (folder, claims)
     }
 
@@ -348,7 +374,7 @@ mod tests {
         let (folder, claims) = claims();
         let subnet = claims.subnet("shop", &|_| false).unwrap();
         let address = claims.address(&subnet, "web-1").unwrap();
-        let later = Claims::open(folder.path().to_owned(), SMALL).unwrap();
+        let later = Claims::open(folder.path(), SMALL).unwrap();
         assert_eq!(later.subnet("shop", &|_| true).unwrap(), subnet);
         assert_eq!(later.address(&subnet, "web-1").unwrap(), address);
         later.address(&subnet, "web-2").unwrap();
@@ -356,6 +382,23 @@ mod tests {
         assert!(later.release(&subnet, "web-2").unwrap());
         later.forget(&subnet).unwrap();
         assert!(later.all().unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_address_is_not_claimed_again_before_all_others_were() {
+        let (_folder, claims) = claims();
+        let mut lately = BTreeSet::new();
+        for number in 0..13 {
+            let subnet = claims.subnet("shop", &|_| false).unwrap();
+            let instance = format!("web-{number}");
+            let address = claims.address(&subnet, &instance).unwrap();
+            assert!(lately.insert(address), "{address} again after {number}");
+            assert!(claims.release(&subnet, &instance).unwrap());
+            // It is the same application's again, as it was its last instance.
+            claims.forget(&subnet).unwrap();
+        }
+        let subnet = claims.subnet("shop", &|_| false).unwrap();
+        assert!(lately.contains(&claims.address(&subnet, "one more").unwrap()));
     }
 
     #[test]

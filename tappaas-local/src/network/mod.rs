@@ -217,7 +217,7 @@ impl State {
                 "the address range {base}/{prefix} is not a private one with a prefix of 8 to 24 bits, cut into subnets of at most 29"
             )));
         }
-        let claims = Claims::open(folder.join("subnets"), settings.range)?;
+        let claims = Claims::open(&folder, settings.range)?;
         let links = Links::here().map_err(|error| kernel("ask about network interfaces", error))?;
         let identity = fs::canonicalize(&folder).unwrap_or_else(|_| folder.clone());
         let identity = Sha256::digest(identity.as_os_str().as_encoded_bytes());
@@ -326,7 +326,7 @@ impl State {
 
     /// The reverse of [`State::join`], in the reverse order.
     fn leave(&mut self, application: &str) -> Result<()> {
-        let Some((subnet, doors)) = self.subnets.remove(application) else {
+        let Some((subnet, _)) = self.subnets.get(application) else {
             return Ok(());
         };
         let name = subnet.bridge();
@@ -335,18 +335,24 @@ impl State {
         if bridge.is_some_and(|bridge| self.owns(&bridge)) {
             self.links.delete(&name).map_err(failed)?;
         }
-        self.withdraw(&subnet, &doors)
+        self.give_up(application)
     }
 
-    /// Gives up a subnet whose bridge turned out to be another installation's.
+    /// Gives up a subnet that is not in use any more, or whose bridge turned out to be another installation's. It is forgotten only
+    /// once nothing is left of it, so that this may be repeated.
     fn give_up(&mut self, application: &str) -> Result<()> {
-        match self.subnets.remove(application) {
-            Some((subnet, doors)) => self.withdraw(&subnet, &doors),
-            None => Ok(()),
+        let Some((subnet, doors)) = self.subnets.remove(application) else {
+            return Ok(());
+        };
+        let withdrawn = self.withdraw(&subnet, &doors);
+        if withdrawn.is_err() {
+            self.subnets.insert(application.to_owned(), (subnet, doors));
+            self.in_force = false;
         }
+        withdrawn
     }
 
-    /// Takes back the rules and the claim of a subnet that is not in use any more.
+    /// Takes back the rules and the claim of a subnet.
     fn withdraw(&mut self, subnet: &Subnet, doors: &[u16]) -> Result<()> {
         if self.in_force {
             self.in_force = !self.subnets.is_empty() && self.rules.subtract(subnet, doors).is_ok();

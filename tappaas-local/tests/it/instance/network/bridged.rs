@@ -520,3 +520,24 @@ async fn a_dead_shim_leaves_no_interface_once_it_is_reaped() {
     net.networks.detach("shop", "shop-web").await.unwrap();
     net.check_census().await;
 }
+
+#[tokio::test]
+async fn a_network_that_could_not_be_taken_down_whole_is_taken_down_by_the_next_try() {
+    if needs_root("networks of applications") {
+        return;
+    }
+    let net = Net::new().await;
+    let attachment = net.networks.attach("shop", "shop-web").await.unwrap();
+    let subnets = net.bench().dir("network/subnets");
+    let base = Ipv4Addr::from_bits(attachment.gateway.to_bits() - 1);
+    // What is mounted cannot be deleted, not even by root.
+    let obstacle = subnets.join(base.to_string()).join("obstacle");
+    fs::create_dir(&obstacle).unwrap();
+    let flags = rustix::mount::MountFlags::empty();
+    rustix::mount::mount("none", &obstacle, "tmpfs", flags, None).unwrap();
+    net.networks.detach("shop", "shop-web").await.unwrap_err();
+    rustix::mount::unmount(&obstacle, rustix::mount::UnmountFlags::empty()).unwrap();
+    net.networks.detach("shop", "shop-web").await.unwrap();
+    assert!(!subnets.join(base.to_string()).exists());
+    net.check_census().await;
+}
