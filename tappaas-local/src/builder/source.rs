@@ -12,8 +12,8 @@ use crate::{
     fault::Context as _,
 };
 
-/// The largest archive, compressed.
-const ARCHIVE_MAX: u64 = 512 << 20;
+/// The largest archive, compressed: whatever may be packed may be built.
+const ARCHIVE_MAX: u64 = Limits::SOURCE.bytes;
 
 /// Fetches an uploaded archive into a file. The registry verifies it.
 pub(super) async fn fetch(
