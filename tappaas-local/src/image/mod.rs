@@ -7,6 +7,7 @@
 mod documents;
 pub(crate) mod labels;
 mod layer;
+mod pins;
 mod source;
 mod store;
 mod whiteout;

@@ -16,11 +16,13 @@ use tappaas_core::{
     Digest, Error, Result,
     backend::{Content, Image, Registry},
 };
-use tokio::sync::{RwLock, Semaphore};
+use tokio::sync::Semaphore;
 
 use super::{
     documents::{DOCUMENT_MAX, ImageConfig, LayerRef, Manifest},
-    layer, source,
+    layer,
+    pins::{Collection, Pins},
+    source,
 };
 
 /// So many layers are unpacked at once.
@@ -39,8 +41,7 @@ pub(crate) struct Images {
     under_way: Mutex<BTreeMap<Digest, Weak<tokio::sync::Mutex<()>>>>,
     /// Drafts ever made.
     drafts: AtomicU64,
-    /// Pulls hold it shared, so that nothing is collected that was just found.
-    collecting: RwLock<()>,
+    pins: Pins,
 }
 
 /// An image that is ready to be run.
@@ -59,6 +60,13 @@ struct Kept {
     config: ImageConfig,
 }
 
+impl Kept {
+    fn names(self) -> impl Iterator<Item = String> {
+        let layers = self.layers.into_iter();
+        layers.map(|layer| layer.digest.hex().to_owned())
+    }
+}
+
 impl Images {
     /// Opens the images in a folder, which is created if it is missing. One process at a time.
     pub(crate) async fn open(folder: PathBuf, registry: Arc<dyn Registry>) -> Result<Self> {
@@ -68,7 +76,7 @@ impl Images {
             unpacking: Semaphore::new(UNPACKING_MAX),
             under_way: Mutex::default(),
             drafts: AtomicU64::new(0),
-            collecting: RwLock::new(()),
+            pins: Pins::default(),
         };
         let folders = ["layers", "images", "drafts"].map(|name| images.folder.join(name));
         blocking(move || {
@@ -95,12 +103,14 @@ impl Images {
     /// `NotFound` if the registry does not have it; `Invalid` or `Unsupported` if it cannot be run here; `Exhausted` if it exceeds
     /// a bound; the registry's own.
     pub(crate) async fn pull(&self, image: &Image) -> Result<Unpacked> {
-        let _shared = self.collecting.read().await;
+        let _pin = self.pins.pin(image.digest.hex());
+        let mut pins = Vec::new();
         let kept = match self.kept(&image.digest).await {
             Some(kept) => kept,
             None => self.describe(image).await?,
         };
         for layer in &kept.layers {
+            pins.push(self.pins.pin(layer.digest.hex()));
             self.fetch(image, layer).await?;
         }
         Ok(Unpacked {
@@ -113,11 +123,15 @@ impl Images {
         })
     }
 
-    /// Removes the images that are not `used`, and the layers that no image left has.
-    pub(crate) async fn collect(&self, used: BTreeSet<Digest>) -> Result<()> {
-        let _alone = self.collecting.write().await;
-        let folder = self.folder.clone();
-        blocking(move || collect(&folder, &used)).await
+    /// Removes the images that are not `used`, and the layers that no image left has. What is pulled meanwhile stays, and need not
+    /// wait. An image must be used before it is pulled.
+    pub(crate) async fn collect(&self, used: impl FnOnce() -> BTreeSet<Digest>) -> Result<()> {
+        let Some(collection) = self.pins.collect() else {
+            return Ok(());
+        };
+        // From here on pulls are seen: what was pulled before is used already.
+        let (folder, used) = (self.folder.clone(), used());
+        blocking(move || collect(&folder, &used, &collection)).await
     }
 
     async fn kept(&self, digest: &Digest) -> Option<Kept> {
@@ -248,7 +262,7 @@ fn publish(draft: &Path, target: &Path) -> Result<()> {
     }
 }
 
-fn collect(folder: &Path, used: &BTreeSet<Digest>) -> Result<()> {
+fn collect(folder: &Path, used: &BTreeSet<Digest>, collection: &Collection) -> Result<()> {
     let used: BTreeSet<&str> = used.iter().map(Digest::hex).collect();
     let mut layers = BTreeSet::new();
     for (name, path) in entries(&folder.join("images"))? {
@@ -257,21 +271,24 @@ fn collect(folder: &Path, used: &BTreeSet<Digest>) -> Result<()> {
             .and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).ok());
         match kept {
             Some(kept) if used.contains(name.as_str()) => {
-                layers.extend(
-                    kept.layers
-                        .into_iter()
-                        .map(|layer| layer.digest.hex().to_owned()),
-                );
+                layers.extend(kept.names());
             }
-            _ => fs::remove_file(&path).map_err(disk("remove", &path))?,
+            kept => {
+                let removal = || fs::remove_file(&path).map_err(disk("remove", &path));
+                if !collection.unless_pinned(&name, removal)? {
+                    layers.extend(kept.into_iter().flat_map(Kept::names));
+                }
+            }
         }
     }
     for (name, path) in entries(&folder.join("layers"))? {
         if !layers.contains(&name) {
             // Renamed first: a layer that is half removed must not look whole.
             let leaving = folder.join("drafts").join(format!("{name}.old"));
-            fs::rename(&path, &leaving).map_err(disk("remove", &path))?;
-            fs::remove_dir_all(&leaving).map_err(disk("remove", &leaving))?;
+            let removal = || fs::rename(&path, &leaving).map_err(disk("remove", &path));
+            if collection.unless_pinned(&name, removal)? {
+                fs::remove_dir_all(&leaving).map_err(disk("remove", &leaving))?;
+            }
         }
     }
     Ok(())
@@ -304,4 +321,161 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| Error::internal("the work on an image was cut short").with_source(error))?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use async_trait::async_trait;
+    use bytes::Bytes;
+    use futures::stream::{self, BoxStream};
+    use serde_json::json;
+    use tappaas_core::{
+        backend::{Reference, Repository, Tag},
+        memory,
+    };
+    use tokio::{sync::Notify, time::timeout};
+
+    use super::*;
+
+    /// A registry whose blob `slow` does not come before it is let go.
+    #[derive(Debug)]
+    struct Slow {
+        inner: memory::Registry,
+        slow: Digest,
+        asked: Arc<Notify>,
+        go: Arc<Notify>,
+    }
+
+    #[async_trait]
+    impl Registry for Slow {
+        async fn resolve(&self, of: &Repository, by: &Reference) -> Result<Option<Digest>> {
+            self.inner.resolve(of, by).await
+        }
+
+        async fn pull(
+            &self,
+            of: &Repository,
+            content: &Content,
+        ) -> Result<BoxStream<'static, Result<Bytes>>> {
+            if *content.digest() == self.slow {
+                self.asked.notify_one();
+                self.go.notified().await;
+            }
+            self.inner.pull(of, content).await
+        }
+
+        async fn push(
+            &self,
+            of: &Repository,
+            content: &Content,
+            bytes: BoxStream<'static, Result<Bytes>>,
+        ) -> Result<()> {
+            self.inner.push(of, content, bytes).await
+        }
+
+        async fn tag(&self, of: &Repository, digest: &Digest, tag: &Tag) -> Result<()> {
+            self.inner.tag(of, digest, tag).await
+        }
+
+        async fn list(&self, of: &Repository) -> Result<Vec<Tag>> {
+            self.inner.list(of).await
+        }
+
+        async fn delete(&self, of: &Repository, reference: &Reference) -> Result<()> {
+            self.inner.delete(of, reference).await
+        }
+    }
+
+    /// A layer with one empty file.
+    fn layer(name: &str) -> Vec<u8> {
+        let mut archive = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_ustar();
+        header.set_mode(0o644);
+        header.set_size(0);
+        archive.append_data(&mut header, name, &[][..]).unwrap();
+        archive.into_inner().unwrap()
+    }
+
+    async fn push(registry: &memory::Registry, layers: &[Vec<u8>]) -> Image {
+        let config = json!({"architecture": "amd64", "os": "linux", "config": {}}).to_string();
+        let described = |bytes: &[u8], kind: &str| {
+            let kind = format!("application/vnd.oci.image.{kind}");
+            json!({"mediaType": kind, "digest": Digest::of(bytes), "size": bytes.len()})
+        };
+        let of_layers: Vec<_> = layers
+            .iter()
+            .map(|layer| described(layer, "layer.v1.tar"))
+            .collect();
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": described(config.as_bytes(), "config.v1+json"),
+            "layers": of_layers,
+        });
+        let manifest = manifest.to_string();
+        let image = Image {
+            repository: "programs".parse().unwrap(),
+            digest: Digest::of(&manifest),
+        };
+        let blobs = layers.iter().cloned().chain([config.into_bytes()]);
+        let contents = blobs.map(|blob| (Content::Blob(Digest::of(&blob)), blob));
+        let manifest = (
+            Content::Manifest(image.digest.clone()),
+            manifest.into_bytes(),
+        );
+        for (content, bytes) in contents.chain([manifest]) {
+            let bytes = stream::iter([Ok(bytes.into())]).boxed();
+            registry
+                .push(&image.repository, &content, bytes)
+                .await
+                .unwrap();
+        }
+        image
+    }
+
+    #[tokio::test]
+    async fn a_slow_pull_delays_neither_a_collection_nor_another_pull_and_loses_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = memory::Registry::new();
+        let (base, large) = (layer("base"), layer("large"));
+        let old = push(&inner, std::slice::from_ref(&base)).await;
+        let slow = push(&inner, &[base, large.clone()]).await;
+        let other = push(&inner, &[layer("other")]).await;
+        let (asked, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let registry = Slow {
+            inner,
+            slow: Digest::of(&large),
+            asked: Arc::clone(&asked),
+            go: Arc::clone(&go),
+        };
+        let images = Images::open(folder.path().join("images"), Arc::new(registry)).await;
+        let images = Arc::new(images.unwrap());
+        images.pull(&old).await.unwrap();
+        let pulling = tokio::spawn({
+            let images = Arc::clone(&images);
+            async move { images.pull(&slow).await }
+        });
+        asked.notified().await;
+        let soon = Duration::from_secs(10);
+        // Nobody uses the old image any more, but the slow pull has found its layer already.
+        timeout(soon, images.collect(BTreeSet::new))
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(!images.description(&old.digest).exists());
+        timeout(soon, images.pull(&other)).await.unwrap().unwrap();
+        go.notify_one();
+        let pulled = pulling.await.unwrap().unwrap();
+        assert!(
+            pulled.layers.iter().all(|layer| layer.is_dir()),
+            "{pulled:?}"
+        );
+        images.collect(BTreeSet::new).await.unwrap();
+        assert!(
+            pulled.layers.iter().all(|layer| !layer.exists()),
+            "{pulled:?}"
+        );
+    }
 }

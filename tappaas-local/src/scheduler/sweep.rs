@@ -36,6 +36,6 @@ impl World {
                 self.ground.slots.release(application).await?;
             }
         }
-        self.ground.images.collect(self.images()).await
+        self.ground.images.collect(|| self.images()).await
     }
 }
