@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, stream};
 use tappaas_core::{
-    Chain, Error, ErrorKind, Result,
-    backend::{InstanceId, InstanceState, Workload},
+    Chain, Error, ErrorKind, Name, Result,
+    backend::{InstanceId, InstanceState, Track, Workload, WorkloadId},
     model::RestartPolicy,
 };
 
@@ -29,7 +29,7 @@ const PERIOD: Duration = Duration::from_millis(100);
 impl World {
     /// Takes over what an earlier server left, cleans up after what ended meanwhile, and starts what is missing.
     pub(super) async fn take_over(self: &Arc<Self>) -> Result<()> {
-        let workloads = self.stored().await?;
+        let (workloads, unread) = self.stored().await?;
         let folders = self.ground.folders.clone();
         let listed = tokio::task::spawn_blocking(move || folders.all()).await;
         let listed = listed.map_err(|error| {
@@ -45,9 +45,8 @@ impl World {
             .collect()
             .await;
         let known = |found: &Found| {
-            workloads
-                .iter()
-                .any(|workload| workload.id == found.about.workload)
+            let mut ids = workloads.iter().map(|workload| &workload.id).chain(&unread);
+            ids.any(|id| *id == found.about.workload)
         };
         let (mut running, mut ended): (Vec<_>, Vec<_>) =
             found.into_iter().partition(|found| !found.about.gone);
@@ -59,6 +58,7 @@ impl World {
         ended.sort_by_key(|found| (found.about.created, found.about.id.clone()));
         self.restore(
             workloads,
+            unread.clone(),
             ended.into_iter().map(|found| found.about).collect(),
         );
         if let Some(networks) = &self.ground.networks {
@@ -80,8 +80,9 @@ impl World {
         Ok(())
     }
 
-    async fn stored(&self) -> Result<Vec<Workload>> {
-        let mut workloads = Vec::new();
+    /// The workloads that were applied, and those of which no more can be read than that.
+    async fn stored(&self) -> Result<(Vec<Workload>, Vec<WorkloadId>)> {
+        let (mut workloads, mut unread) = (Vec::new(), Vec::new());
         let mut after: Option<Vec<u8>> = None;
         loop {
             let rows = self
@@ -90,16 +91,18 @@ impl World {
                 .scan(WORKLOADS, b"", after.as_deref(), ROWS_MAX)
                 .await?;
             for row in &rows {
-                let workload = serde_json::from_slice::<Workload>(&row.value);
-                workloads.push(workload.map_err(|error| {
-                    let key = row.key.escape_ascii();
-                    Error::internal(format!("row {key} of table `{WORKLOADS}` cannot be read"))
-                        .with_source(error)
-                })?);
+                match serde_json::from_slice::<Workload>(&row.value) {
+                    Ok(workload) => workloads.push(workload),
+                    Err(error) => {
+                        let key = row.key.escape_ascii();
+                        tracing::error!(%key, table = WORKLOADS, %error, "what was applied cannot be read; its instances are left alone until it is applied again");
+                        unread.extend(workload_id(&row.key));
+                    }
+                }
             }
-            match rows.into_iter().last() {
-                Some(last) if workloads.len() % ROWS_MAX == 0 => after = Some(last.key),
-                _ => return Ok(workloads),
+            match rows.last() {
+                Some(last) if rows.len() == ROWS_MAX => after = Some(last.key.clone()),
+                _ => return Ok((workloads, unread)),
             }
         }
     }
@@ -185,6 +188,21 @@ impl World {
             State::Lost => {}
         }
     }
+}
+
+/// The reverse of a workload's `Display`.
+fn workload_id(key: &[u8]) -> Option<WorkloadId> {
+    let text = std::str::from_utf8(key).ok()?;
+    let (text, track) = match text.strip_suffix("@candidate") {
+        Some(text) => (text, Track::Candidate),
+        None => (text, Track::Stable),
+    };
+    let (application, process) = text.rsplit_once('/')?;
+    Some(WorkloadId {
+        application: application.parse().ok()?,
+        process: Name::new(process).ok()?,
+        track,
+    })
 }
 
 struct Found {

@@ -4,8 +4,6 @@
 //! root runs instances it is a port of the gateway of the application's network, which the packet filter opens for bindings alone;
 //! without a sandbox it is a port of the machine's loopback address. A plain user's sandboxes reach no peers.
 
-use std::collections::BTreeSet;
-
 use tappaas_core::{
     Batch, Digest, Error, ErrorKind, Result,
     backend::{Peer, PeerAddress},
@@ -44,15 +42,10 @@ impl World {
         let Some(networks) = &self.ground.networks else {
             return Ok(());
         };
-        let workloads = self.wanted_of(application);
-        let templates = workloads
-            .iter()
-            .flat_map(|workload| &workload.releases)
-            .map(|set| &set.template);
-        let peers: BTreeSet<&Peer> = templates.flat_map(|template| &template.peers).collect();
+        let peers = self.peers_of(application);
         let mut ports = Vec::with_capacity(peers.len());
         for peer in peers {
-            ports.push(self.peer_port(application, peer).await?);
+            ports.push(self.peer_port(application, &peer).await?);
         }
         if !ports.is_empty() {
             networks

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use tappaas_core::{
     Digest,
     backend::{
-        InstanceState, InstanceStatus, ReleaseSet, Unplaced, Workload, WorkloadId, WorkloadStatus,
+        InstanceState, InstanceStatus, ReleaseSet, Template, Unplaced, Workload, WorkloadId,
+        WorkloadStatus,
     },
 };
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,8 @@ pub(super) struct Table(pub(super) BTreeMap<WorkloadId, Entry>);
 pub(super) struct Entry {
     /// `None` once it was removed.
     pub(super) wanted: Option<(Workload, Digest)>,
+    /// What is wanted was applied and cannot be read: what there is stays as it is.
+    pub(super) unread: bool,
     /// In order of age.
     pub(super) instances: Vec<Seat>,
     pub(super) unplaced: Vec<Unplaced>,
@@ -47,7 +50,8 @@ impl Table {
         for entry in self.0.values_mut() {
             entry.retire();
         }
-        let emptied = |entry: &Entry| entry.wanted.is_none() && entry.instances.is_empty();
+        let emptied =
+            |entry: &Entry| entry.wanted.is_none() && !entry.unread && entry.instances.is_empty();
         self.0.extract_if(.., |_, entry| emptied(entry)).collect()
     }
 
@@ -88,12 +92,22 @@ impl Entry {
         })
     }
 
+    /// What instances are wanted to be like; where that cannot be read, what they are like.
+    pub(super) fn templates(&self) -> impl Iterator<Item = &Template> {
+        let instances = self.instances.iter().filter(|_| self.unread);
+        let wanted = self.sets().map(|set| &set.template);
+        wanted.chain(instances.map(|seat| &seat.about.template))
+    }
+
     fn sets(&self) -> impl Iterator<Item = &ReleaseSet> {
         self.wanted.iter().flat_map(|(wanted, _)| &wanted.releases)
     }
 
     /// Of a release those go first that are named, then those that are not ready, then the youngest.
     fn retire(&mut self) {
+        if self.unread {
+            return;
+        }
         let releases: BTreeSet<u64> = self
             .instances
             .iter()

@@ -5,7 +5,9 @@ use std::{
 
 use tappaas_core::{
     Batch, Digest, Error, Result,
-    backend::{InstanceId, InstanceState, InstanceStatus, Workload, WorkloadId, WorkloadStatus},
+    backend::{
+        InstanceId, InstanceState, InstanceStatus, Peer, Workload, WorkloadId, WorkloadStatus,
+    },
     model::ApplicationKey,
 };
 use tokio::{sync::Notify, task::JoinSet};
@@ -30,7 +32,7 @@ pub(super) struct World {
     pub(super) changes: Changes,
     /// Something went: there may be folders, layers or users to give back.
     pub(super) sweep: Notify,
-    /// Applied and removed one after another, for each workload.
+    /// What applications have is taken and given back one after another, for each.
     turns: [tokio::sync::Mutex<()>; TURNS],
     state: Mutex<State>,
 }
@@ -42,6 +44,10 @@ struct State {
     table: Table,
     /// The lives of all instances.
     lives: JoinSet<()>,
+    /// Applications of which the last workload went.
+    left: BTreeSet<ApplicationKey>,
+    /// Instances of which nothing is kept any longer.
+    forgotten: Vec<InstanceId>,
     /// The scheduler is gone: nothing starts any more.
     closed: bool,
 }
@@ -59,7 +65,7 @@ impl World {
 
     /// Takes a workload: durably first.
     pub(super) async fn apply(self: &Arc<Self>, workload: &Workload) -> Result<()> {
-        let _turn = self.turn(&workload.id).await;
+        let _turn = self.turn(&workload.id.application).await;
         let content = workload.content();
         if let Some((generation, last)) = self.applied(&workload.id)
             && !workload.supersedes(generation, &last)?
@@ -76,6 +82,7 @@ impl World {
             let mut state = self.state();
             let entry = state.table.0.entry(workload.id.clone()).or_default();
             entry.wanted = Some((workload.clone(), content));
+            entry.unread = false;
             self.settle(&mut state);
         }
         self.changes.tell(&workload.id);
@@ -83,8 +90,16 @@ impl World {
     }
 
     /// Takes back what an earlier server was told, and what it left: called before anything else runs.
-    pub(super) fn restore(self: &Arc<Self>, workloads: Vec<Workload>, ended: Vec<About>) {
+    pub(super) fn restore(
+        self: &Arc<Self>,
+        workloads: Vec<Workload>,
+        unread: Vec<WorkloadId>,
+        ended: Vec<About>,
+    ) {
         let mut state = self.state();
+        for id in unread {
+            state.table.0.entry(id).or_default().unread = true;
+        }
         for workload in workloads {
             let (id, content) = (workload.id.clone(), workload.content());
             state.table.0.entry(id).or_default().wanted = Some((workload, content));
@@ -112,7 +127,7 @@ impl World {
     }
 
     pub(super) async fn remove(self: &Arc<Self>, id: &WorkloadId) -> Result<()> {
-        let _turn = self.turn(id).await;
+        let _turn = self.turn(&id.application).await;
         self.ground
             .durable
             .commit(Batch::new().delete(WORKLOADS, id.to_string().as_bytes()))
@@ -120,6 +135,7 @@ impl World {
         let mut state = self.state();
         if let Some(entry) = state.table.0.get_mut(id) {
             entry.wanted = None;
+            entry.unread = false;
             self.settle(&mut state);
             self.changes.tell(id);
         }
@@ -259,27 +275,39 @@ impl World {
             .collect()
     }
 
+    /// Applications that may have nothing on the table any more. Told once.
+    pub(super) fn take_left(&self) -> BTreeSet<ApplicationKey> {
+        std::mem::take(&mut self.state().left)
+    }
+
+    /// Tells the next sweep of an application that this one could not clean up after.
+    pub(super) fn put_left(&self, application: ApplicationKey) {
+        self.state().left.insert(application);
+    }
+
     /// Instances whose logs need not be kept any longer. They are off the table then.
     pub(super) fn take_old_logs(&self) -> Vec<InstanceId> {
         let most = self.ground.config.logs.ended_instances;
-        let mut old = Vec::new();
-        for entry in self.state().table.0.values_mut() {
+        let mut state = self.state();
+        let mut old = std::mem::take(&mut state.forgotten);
+        for entry in state.table.0.values_mut() {
             let surplus = entry.ended.len().saturating_sub(most);
             old.extend(entry.ended.drain(..surplus).map(|about| about.id));
         }
         old
     }
 
-    /// The releases' templates of an application that are wanted.
-    pub(super) fn wanted_of(&self, application: &ApplicationKey) -> Vec<Workload> {
+    /// What the instances of an application may reach.
+    pub(super) fn peers_of(&self, application: &ApplicationKey) -> BTreeSet<Peer> {
         let state = self.state();
         let entries = state
             .table
             .0
             .iter()
             .filter(|(id, _)| id.application == *application);
-        entries
-            .filter_map(|(_, entry)| Some(entry.wanted.as_ref()?.0.clone()))
+        let templates = entries.flat_map(|(_, entry)| entry.templates());
+        templates
+            .flat_map(|template| template.peers.iter().cloned())
             .collect()
     }
 
@@ -296,11 +324,9 @@ impl World {
         }
         while state.lives.try_join_next().is_some() {}
         for (id, entry) in state.table.retire() {
-            for about in entry.ended {
-                if let Err(error) = self.ground.folders.delete(&about.id) {
-                    tracing::warn!(workload = %id, instance = %about.id, %error, "cannot delete the folder of an instance");
-                }
-            }
+            let over = entry.ended.into_iter().map(|about| about.id);
+            state.forgotten.extend(over);
+            state.left.insert(id.application);
             self.sweep.notify_one();
         }
         loop {
@@ -399,9 +425,12 @@ impl World {
         Some((wanted.generation, content.clone()))
     }
 
-    async fn turn(&self, id: &WorkloadId) -> tokio::sync::MutexGuard<'_, ()> {
+    pub(super) async fn turn(
+        &self,
+        application: &ApplicationKey,
+    ) -> tokio::sync::MutexGuard<'_, ()> {
         use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
-        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(id);
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(application);
         self.turns[(hash % TURNS as u64) as usize].lock().await
     }
 

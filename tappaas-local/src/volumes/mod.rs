@@ -15,7 +15,7 @@ use std::{
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tappaas_core::{
-    Error, Name, Result,
+    Chain, Error, Name, Result,
     backend::{self, InstanceId, Mount, Volume, VolumeId, VolumeStatus},
     model::ApplicationKey,
 };
@@ -105,9 +105,9 @@ impl Volumes {
     }
 
     /// Says whether an application has any volume.
-    pub(crate) fn any_of(&self, application: &ApplicationKey) -> bool {
+    pub(crate) fn any_of(&self, application: &ApplicationKey) -> Result<bool> {
         let folder = self.0.folder.join(application.label());
-        entries(&folder).is_ok_and(|found| !found.is_empty())
+        Ok(folder.exists() && !entries(&folder)?.is_empty())
     }
 
     fn of(&self, id: &VolumeId) -> PathBuf {
@@ -173,10 +173,21 @@ impl backend::Volumes for Volumes {
     async fn list(&self) -> Result<Vec<VolumeId>> {
         let folder = self.0.folder.clone();
         blocking(move || {
+            // What cannot be read of one volume is no news about the others: it is left alone.
+            let unread = |path: &Path, error: Error| {
+                tracing::warn!(path = %path.display(), error = %Chain(&error), "cannot read of a volume");
+            };
             let mut found = Vec::new();
             for application in folders(&folder)? {
-                for volume in folders(&application)? {
-                    found.extend(read(&volume.join(ABOUT))?.map(|kept| kept.id));
+                let volumes = folders(&application).unwrap_or_else(|error| {
+                    unread(&application, error);
+                    Vec::new()
+                });
+                for volume in volumes {
+                    match read(&volume.join(ABOUT)) {
+                        Ok(kept) => found.extend(kept.map(|kept| kept.id)),
+                        Err(error) => unread(&volume, error),
+                    }
                 }
             }
             found.sort_unstable();
@@ -330,4 +341,36 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| Error::internal("the work on a volume was cut short").with_source(error))?
+}
+
+#[cfg(test)]
+mod tests {
+    use backend::Volumes as _;
+
+    use super::*;
+
+    fn volume(name: &str) -> Volume {
+        Volume {
+            id: VolumeId {
+                application: "t/p/e/app".parse().unwrap(),
+                name: Name::new(name).unwrap(),
+            },
+            size: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_volume_that_cannot_be_read_hides_no_other_and_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let volumes = Volumes::open(folder.path().to_owned()).await.unwrap();
+        for name in ["cache", "data"] {
+            volumes.apply(&volume(name)).await.unwrap();
+        }
+        let damaged = volumes.of(&volume("cache").id);
+        fs::write(damaged.join(ABOUT), "{").unwrap();
+        assert_eq!(volumes.list().await.unwrap(), [volume("data").id]);
+        assert!(damaged.join(DATA).is_dir());
+        assert!(volumes.any_of(&volume("data").id.application).unwrap());
+        assert!(!volumes.any_of(&"t/p/e/other".parse().unwrap()).unwrap());
+    }
 }

@@ -4,6 +4,7 @@ use std::{fs, path::Path, time::Duration};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tappaas_core::{
+    Batch, Durable as _,
     backend::{InstanceState, Mount, Scheduler as _, WorkloadStatus},
     model::{EnvValue, Port, RestartPolicy},
 };
@@ -186,6 +187,59 @@ async fn an_instance_of_a_newer_server_is_left_alone_until_it_has_to_go() {
     assert!(only.reason.as_ref().unwrap().contains("9999"), "{only:?}");
     assert_eq!(shims(machine.folder.path()), supervisors);
     // Dropping the machine ends it: it is told to by a signal.
+}
+
+#[tokio::test]
+async fn a_workload_that_cannot_be_read_stops_neither_its_instances_nor_the_server() {
+    let machine = Machine::new().await;
+    let template = serving(&machine).await;
+    let mut stage = Stage::new(&machine);
+    stage.apply(&[(1, 1, &template)]).await.unwrap();
+    let before = stage.ready(1).await.unwrap();
+    let key = stage.id.to_string();
+    machine.close();
+    let table = "local.workloads";
+    let applied = machine.durable.get(table, key.as_bytes()).await.unwrap();
+    let damaged = Batch::new().put(table, key.as_bytes(), b"{");
+    machine.durable.commit(damaged).await.unwrap();
+    machine.restart().await;
+    assert_eq!(machine.local().list().await.unwrap(), [stage.id.clone()]);
+    assert_eq!(machine.local().observe(&stage.id).await.unwrap(), None);
+    let endpoint = before[0].endpoints.values().next().unwrap();
+    assert_eq!(machine.get(endpoint, "/").await.unwrap(), "a /");
+    // Applied again it has the instance that was there all the time.
+    let applied = serde_json::from_slice(&applied.unwrap()).unwrap();
+    machine.local().apply(&applied).await.unwrap();
+    assert_eq!(stage.ready(1).await.unwrap()[0].id, before[0].id);
+}
+
+#[tokio::test]
+async fn an_application_that_is_deployed_again_at_once_keeps_its_user() {
+    let machine = Machine::new().await;
+    let template = serving(&machine).await;
+    let user = async || {
+        let rows = machine
+            .durable
+            .scan("local.slots", b"application/", None, 9);
+        rows.await.unwrap().len()
+    };
+    for _ in 0..3 {
+        let mut stage = Stage::new(&machine);
+        stage.apply(&[(1, 1, &template)]).await.unwrap();
+        stage.ready(1).await.unwrap();
+        machine.local().remove(&stage.id).await.unwrap();
+        stage.apply(&[(1, 1, &template)]).await.unwrap();
+        stage.ready(1).await.unwrap();
+        assert_eq!(user().await, 1);
+        machine.local().remove(&stage.id).await.unwrap();
+        for _ in 0..1000 {
+            if user().await == 0 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(user().await, 0, "what is removed gives its user back");
+    }
 }
 
 #[tokio::test]
