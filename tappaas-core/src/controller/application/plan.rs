@@ -69,6 +69,9 @@ impl Draft {
         steps.append(&mut self.steps);
         steps.append(&mut self.judgements);
         steps.extend(report::operations(snapshot, target));
+        if let Some(left) = report::scaling_deadline(snapshot) {
+            self.wait(left);
+        }
         Plan {
             steps,
             next: self.next,

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{Snapshot, Step, plan::Draft, routes, target::Target, template};
 use crate::{
@@ -82,12 +82,15 @@ fn shortages(snapshot: &Snapshot, release: &Release) -> String {
 }
 
 fn processes(snapshot: &Snapshot, goal: Option<&Release>) -> BTreeMap<Name, ProcessStatus> {
-    let wanted = goal.map(template::processes).unwrap_or_default();
-    let mut processes: BTreeMap<Name, ProcessStatus> = wanted
-        .into_keys()
-        .map(|name| {
+    let mut processes: BTreeMap<Name, ProcessStatus> = goal
+        .into_iter()
+        .flat_map(|goal| {
+            let names = template::processes(goal).into_keys();
+            names.map(move |name| (snapshot.wanted(goal, &name), name))
+        })
+        .map(|(wanted, name)| {
             let status = ProcessStatus {
-                wanted: snapshot.scale(&name),
+                wanted,
                 ..ProcessStatus::default()
             };
             (name, status)
@@ -228,7 +231,7 @@ fn rolling(snapshot: &Snapshot, release: &Release) -> String {
     let version = release.spec.version;
     let (mut ready, mut wanted) = (0, 0);
     for name in template::processes(release).into_keys() {
-        wanted += snapshot.scale(&name);
+        wanted += snapshot.wanted(release, &name);
         let workload = snapshot.workloads.get(&routes::workload(snapshot, &name));
         let instances = workload
             .map(|workload| workload.instances.iter())
@@ -290,7 +293,33 @@ fn scaling(snapshot: &Snapshot, operation: &Operation) -> (OperationState, Strin
             ),
         }
     });
-    (OperationState::Running, each.collect::<Vec<_>>().join("; "))
+    let each = each.collect::<Vec<_>>().join("; ");
+    // What stops has bounds of its own.
+    let short = open
+        .iter()
+        .any(|(_, process)| process.ready < process.wanted);
+    if short && scaling_left(snapshot, operation, current).is_zero() {
+        let limit = current.spec.content.rollout.deadline_seconds;
+        let message = format!("not so within {limit} s, but the counts stay: {each}");
+        return (OperationState::Failed, message);
+    }
+    (OperationState::Running, each)
+}
+
+/// How long the first of the operations that scale may still take.
+pub(super) fn scaling_deadline(snapshot: &Snapshot) -> Option<Duration> {
+    let current = snapshot.current()?;
+    let operations = snapshot.operations.iter();
+    let scaling = operations.filter(|operation| operation.spec.verb == OperationVerb::Scale);
+    let left = scaling.map(|operation| scaling_left(snapshot, operation, current));
+    left.filter(|left| !left.is_zero()).min()
+}
+
+/// Instances that are added have as long as those of a rollout.
+fn scaling_left(snapshot: &Snapshot, operation: &Operation, current: &Release) -> Duration {
+    let limit = Duration::from_secs(current.spec.content.rollout.deadline_seconds.into());
+    let created = operation.metadata.created.unwrap_or(snapshot.now);
+    limit.saturating_sub(snapshot.since(created))
 }
 
 /// The ports that processes turned out to listen on, which whoever deployed did not name.

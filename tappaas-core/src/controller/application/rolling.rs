@@ -94,7 +94,9 @@ impl<'a> Frame<'a> {
         status: Option<&'a WorkloadStatus>,
     ) -> Self {
         let single = goal.is_some_and(|goal| template::single_writer(goal, name));
-        let wanted = process.map_or(0, |_| snapshot.scale(name));
+        let wanted = goal
+            .filter(|_| process.is_some())
+            .map_or(0, |goal| snapshot.wanted(goal, name));
         let rollout = goal
             .map(|goal| goal.spec.content.rollout.clone())
             .unwrap_or_default();
@@ -110,7 +112,7 @@ impl<'a> Frame<'a> {
             goal: goal
                 .filter(|_| process.is_some())
                 .map(|goal| goal.spec.version),
-            wanted: if single { wanted.min(1) } else { wanted },
+            wanted,
             surge: match rollout.max_unavailable {
                 0 => rollout.max_surge.max(1),
                 _ => rollout.max_surge,

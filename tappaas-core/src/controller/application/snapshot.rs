@@ -3,6 +3,7 @@ use std::{
     time::Duration,
 };
 
+use super::template;
 use crate::{
     Name, Timestamp,
     backend::{PeerAddress, RouteId, RouteStatus, VolumeId, WorkloadId, WorkloadStatus},
@@ -99,14 +100,13 @@ impl Snapshot {
             .find(|release| release.status.phase == Healthy)
     }
 
-    /// How many instances of a process are wanted.
-    pub(super) fn scale(&self, process: &Name) -> u32 {
-        self.application
-            .spec
-            .scale
-            .get(process)
-            .copied()
-            .unwrap_or(1)
+    /// How many instances of a process of a release are wanted: of one with a volume at most one, whatever count was set before.
+    pub(super) fn wanted(&self, release: &Release, process: &Name) -> u32 {
+        let set = self.spec().scale.get(process).copied().unwrap_or(1);
+        match template::single_writer(release, process) {
+            true => set.min(1),
+            false => set,
+        }
     }
 
     pub(super) fn spec(&self) -> &ApplicationSpec {

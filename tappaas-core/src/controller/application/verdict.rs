@@ -99,12 +99,7 @@ fn shortage(
     instances: &[&InstanceStatus],
     status: Option<&WorkloadStatus>,
 ) -> Option<String> {
-    let single = template::single_writer(release, name);
-    let wanted = if single {
-        snapshot.scale(name).min(1)
-    } else {
-        snapshot.scale(name)
-    };
+    let wanted = snapshot.wanted(release, name);
     let processes = template::processes(release);
     let done = |instance: &&&InstanceStatus| {
         instance.ready

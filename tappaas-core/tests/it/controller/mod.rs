@@ -6,6 +6,7 @@ mod commands;
 mod guarded;
 mod refusals;
 mod rollouts;
+mod scaling;
 mod settling;
 mod timing;
 mod verbs;
