@@ -2,7 +2,10 @@ use super::Platform;
 use crate::{
     Error, ErrorKind, Key, Kind, Metadata, Name, Precondition, Result, Scope,
     backend::VolumeId,
-    model::{ApplicationSpec, Environment, EnvironmentSpec, VolumeObject, VolumeObjectSpec},
+    model::{
+        Application, Environment, EnvironmentSpec, Release, ReleasePhase, VolumeObject,
+        VolumeObjectSpec,
+    },
 };
 
 impl Platform {
@@ -81,7 +84,7 @@ impl Platform {
     /// Deletes a volume and its content.
     ///
     /// # Errors
-    /// `Conflict` while its application exists and uses it; `NotFound` if there is no such volume.
+    /// `Conflict` while its application uses it, or runs or may run a release that does; `NotFound` if there is no such volume.
     pub async fn remove_volume(&self, id: &VolumeId) -> Result<()> {
         let scope = id.application.scope();
         let objects = self.client().list::<VolumeObjectSpec>(&scope);
@@ -92,12 +95,7 @@ impl Platform {
         let object = object.ok_or_else(|| {
             Error::not_found(format!("{} has no volume {}", id.application.name, id.name))
         })?;
-        let application = self
-            .client()
-            .get::<ApplicationSpec>(&scope, id.application.name.as_str())?;
-        if application
-            .is_some_and(|application| application.spec.content.volumes.contains_key(&id.name))
-        {
+        if self.uses(id).await? {
             let (application, volume) = (&id.application.name, &id.name);
             return Err(Error::conflict(format!(
                 "{application} uses volume {volume}; destroy it or take the volume out of it first"
@@ -105,5 +103,21 @@ impl Platform {
         }
         self.backends().volumes.remove(id).await?;
         self.client().delete(&object.key()).await
+    }
+
+    /// Says whether an application wants a volume or runs or may run with it. Asks the store itself, since content is at stake.
+    async fn uses(&self, id: &VolumeId) -> Result<bool> {
+        let Some(stored) = self.context.store.get(&id.application.object()).await? else {
+            return Ok(false);
+        };
+        let application = Application::from_object(&stored)?;
+        let releases = self.context.stored_releases(&id.application).await?;
+        let healthy = |r: &&Release| r.status.phase == ReleasePhase::Healthy;
+        let current = releases.iter().rev().find(healthy);
+        let open = releases.iter().filter(|r| !r.status.phase.ended());
+        let mut contents = open.chain(current).map(|release| &release.spec.content);
+        let wanted = &application.spec.content;
+        Ok(wanted.volumes.contains_key(&id.name)
+            || contents.any(|content| content.volumes.contains_key(&id.name)))
     }
 }

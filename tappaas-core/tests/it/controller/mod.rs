@@ -10,4 +10,5 @@ mod scaling;
 mod settling;
 mod timing;
 mod verbs;
+mod volumes;
 mod world;
