@@ -16,20 +16,20 @@ use crate::{
 /// The instances that get requests, by process.
 pub(super) type Serving<'a> = BTreeMap<Name, Vec<&'a InstanceStatus>>;
 
-/// The default host of an application: `<app>.<base>`, with environment, project and tenant in between unless they are the default ones.
+/// The default host of an application: `<app>.<base>`, with as many of environment, project and tenant in between as it takes to come to
+/// the last that is not the default one. So no two applications have the same.
 pub fn default_host(key: &ApplicationKey, base: &Host) -> Host {
-    let mut labels = vec![key.name.as_str()];
     let outer = [
         (&key.environment, "production"),
         (&key.project, "default"),
         (&key.tenant, "default"),
     ];
-    labels.extend(
-        outer
-            .into_iter()
-            .filter(|(name, default)| **name != **default)
-            .map(|(name, _)| name.as_str()),
-    );
+    let last = outer
+        .iter()
+        .rposition(|(name, default)| **name != **default);
+    let written = &outer[..last.map_or(0, |last| last + 1)];
+    let mut labels = vec![key.name.as_str()];
+    labels.extend(written.iter().map(|(name, _)| name.as_str()));
     labels.push(base.as_str());
     let joined = labels.join(".").parse();
     // Too long only with a base of over 80 characters, which `Settings` refuses.

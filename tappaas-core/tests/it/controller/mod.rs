@@ -4,6 +4,7 @@ mod bindings;
 mod cancel;
 mod commands;
 mod guarded;
+mod hosts;
 mod refusals;
 mod rollouts;
 mod scaling;
