@@ -1,17 +1,13 @@
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream, stream::BoxStream};
 
 use super::{Context, drive::Reconcile, wakes};
 use crate::{
-    Key, Kind, Result, Scope,
+    ErrorKind, Key, Kind, Owner, Precondition, Result, Revision, Scope,
     client::Reference,
-    model::{ApplicationKey, ApplicationSpec, OperationSpec},
+    model::{ApplicationKey, ApplicationSpec, OperationSpec, Spec, Typed},
 };
 
 /// Releases, builds and ended operations kept for each application.
@@ -33,7 +29,7 @@ impl Reconcile for GarbageController {
         let application = ApplicationKey::new(&key.scope, &key.name)?;
         self.drop_orphans(&application).await?;
         for old in self.history(&application)? {
-            self.context.client.delete(&old).await?;
+            self.delete(old).await?;
         }
         Ok(None)
     }
@@ -66,32 +62,39 @@ impl Reconcile for GarbageController {
 }
 
 impl GarbageController {
-    /// Deletes what an application left behind that is gone. Asks the store itself: a cache may lag.
+    /// Deletes what an application left behind that is gone. The store is asked after the listing, so that nothing made since is meant.
     async fn drop_orphans(&self, key: &ApplicationKey) -> Result<()> {
+        let releases = self.context.releases(key).into_iter();
+        let builds = self.context.builds(key).into_iter();
+        let listed: Vec<(Old, Vec<Owner>)> = releases
+            .map(|release| (Old::of(&release), release.metadata.owners))
+            .chain(builds.map(|build| (Old::of(&build), build.metadata.owners)))
+            .collect();
         let owner = self.context.store.get(&key.object()).await?;
         let uid = owner.map(|owner| owner.metadata.uid);
-        let owned = self
-            .context
-            .releases(key)
-            .into_iter()
-            .map(|release| (release.key(), release.metadata.owners));
-        let builds = self
-            .context
-            .builds(key)
-            .into_iter()
-            .map(|build| (build.key(), build.metadata.owners));
-        for (object, owners) in owned.chain(builds) {
+        for (object, owners) in listed {
             let alive =
                 owners.is_empty() || owners.iter().any(|owner| Some(&owner.uid) == uid.as_ref());
             if !alive {
-                self.context.client.delete(&object).await?;
+                self.delete(object).await?;
             }
         }
         Ok(())
     }
 
+    /// Deletes an object as it was listed. What is there under its name by now is something else, or news.
+    async fn delete(&self, old: Old) -> Result<()> {
+        let unchanged = Precondition::Revision(old.revision);
+        match self.context.store.delete(&old.key, unchanged).await {
+            Err(error) if !matches!(error.kind(), ErrorKind::Conflict | ErrorKind::NotFound) => {
+                Err(error)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What is older than the history to keep. Releases that run or may run again are kept in any case.
-    fn history(&self, key: &ApplicationKey) -> Result<Vec<Key>> {
+    fn history(&self, key: &ApplicationKey) -> Result<Vec<Old>> {
         let client = &self.context.client;
         let application = client.get::<ApplicationSpec>(&key.scope(), key.name.as_str())?;
         let releases = self.context.releases(key);
@@ -102,32 +105,53 @@ impl GarbageController {
         let current = current.map(|release| release.spec.version);
         let wanted = application.and_then(|application| application.spec.rollback);
         let keep = |version| Some(version) == current || Some(version) == wanted;
-        let old_releases = older(releases.iter().map(|r| (r.spec.version, r.key())).collect())
-            .into_iter()
-            .filter(|(version, _)| !keep(*version));
+        let old_releases = older(
+            releases
+                .iter()
+                .map(|r| (r.spec.version, Old::of(r)))
+                .collect(),
+        )
+        .into_iter()
+        .filter(|(version, _)| !keep(*version));
         let builds = self.context.builds(key);
         let ended = builds.iter().filter(|build| build.status.phase.ended());
         let old_builds = older(
             ended
-                .map(|build| (build.spec.number, build.key()))
+                .map(|build| (build.spec.number, Old::of(build)))
                 .collect(),
         );
         let operations =
             client.naming::<OperationSpec>(&key.scope(), Reference::Of(key.name.to_string()));
         let ended = operations
             .iter()
-            .filter_map(|operation| Some((operation.status.ended?, operation.key())));
+            .filter_map(|operation| Some((operation.status.ended?, Old::of(operation))));
         let old_operations = older(ended.collect());
         let names = old_releases
-            .map(|(_, key)| key)
-            .chain(old_builds.into_iter().map(|(_, key)| key));
+            .map(|(_, old)| old)
+            .chain(old_builds.into_iter().map(|(_, old)| old));
         Ok(names
-            .chain(old_operations.into_iter().map(|(_, key)| key))
+            .chain(old_operations.into_iter().map(|(_, old)| old))
             .collect())
     }
 }
 
-fn older<K: Ord>(mut all: Vec<(K, Key)>) -> Vec<(K, Key)> {
+/// An object as it was listed.
+#[derive(Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct Old {
+    key: Key,
+    revision: Revision,
+}
+
+impl Old {
+    fn of<S: Spec>(object: &Typed<S>) -> Self {
+        Self {
+            key: object.key(),
+            revision: object.metadata.revision,
+        }
+    }
+}
+
+fn older<K: Ord>(mut all: Vec<(K, Old)>) -> Vec<(K, Old)> {
     all.sort();
     let surplus = all.len().saturating_sub(HISTORY_MAX);
     all.truncate(surplus);
@@ -145,15 +169,16 @@ pub(super) async fn sweep(context: Arc<Context>, period: Duration) {
 }
 
 async fn sweep_once(context: &Context) -> Result<()> {
-    let mut gone = BTreeMap::new();
-    for id in context.backends.scheduler.list().await? {
-        if is_gone(context, &mut gone, &id.application).await? {
+    let workloads = context.backends.scheduler.list().await?;
+    let routes = context.backends.ingress.list().await?;
+    for id in workloads {
+        if is_gone(context, &id.application).await? {
             tracing::info!(workload = %id, "remove an orphan");
             context.backends.scheduler.remove(&id).await?;
         }
     }
-    for id in context.backends.ingress.list().await? {
-        if is_gone(context, &mut gone, &id.application).await? {
+    for id in routes {
+        if is_gone(context, &id.application).await? {
             tracing::info!(route = %id, "remove an orphan");
             context.backends.ingress.remove(&id).await?;
         }
@@ -161,16 +186,9 @@ async fn sweep_once(context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// Asks the store itself, once an application: what a lagging cache does not know must not be destroyed.
-async fn is_gone(
-    context: &Context,
-    known: &mut BTreeMap<ApplicationKey, bool>,
-    key: &ApplicationKey,
-) -> Result<bool> {
-    if let Some(gone) = known.get(key) {
-        return Ok(*gone);
-    }
-    let gone = context.store.get(&key.object()).await?.is_none();
-    known.insert(key.clone(), gone);
-    Ok(gone)
+/// Asks the store itself, each time: what a lagging cache does not know, or what was made anew since, must not be destroyed.
+async fn is_gone(context: &Context, key: &ApplicationKey) -> Result<bool> {
+    // Most are there, and a cache is not ahead of its store.
+    let known = context.client.raw(&key.object()).is_some();
+    Ok(!known && context.store.get(&key.object()).await?.is_none())
 }

@@ -17,11 +17,14 @@ use tappaas_core::{
 /// What a backend is about to be asked.
 #[derive(Clone, Debug)]
 pub(super) enum Question {
+    /// The store was asked for an object, and is about to answer.
+    Got(Key),
     Put(Object),
     PutStatus(Object),
     Delete(Key),
     Peer,
     ApplyRoute(Route),
+    ListRoutes,
 }
 
 type Answer = BoxFuture<'static, Result<()>>;
@@ -70,7 +73,9 @@ impl<T: ?Sized> std::fmt::Debug for Guarded<T> {
 #[async_trait]
 impl<T: Store + ?Sized> Store for Guarded<T> {
     async fn get(&self, key: &Key) -> Result<Option<Object>> {
-        self.inner.get(key).await
+        let found = self.inner.get(key).await?;
+        self.guard.pass(Question::Got(key.clone())).await?;
+        Ok(found)
     }
 
     async fn list(&self, request: &ListRequest) -> Result<Page> {
@@ -157,6 +162,7 @@ impl<T: IngressProvider + ?Sized> IngressProvider for Guarded<T> {
     }
 
     async fn list(&self) -> Result<Vec<RouteId>> {
+        self.guard.pass(Question::ListRoutes).await?;
         self.inner.list().await
     }
 

@@ -3,6 +3,7 @@
 mod bindings;
 mod cancel;
 mod commands;
+mod garbage;
 mod guarded;
 mod hosts;
 mod refusals;
