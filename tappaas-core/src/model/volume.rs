@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 use super::{Spec, Typed};
 use crate::{Kind, Name};
 
-/// Storage with its own life. Its object is named `<application>-<volume>`, shortened with a hash where that is too long.
+/// Storage with its own life. Its object is named `<application>-<volume>-<hash>`, shortened where that is too long.
 pub type VolumeObject = Typed<VolumeObjectSpec>;
 
 /// What a user wants of a volume. It outlives its application.

@@ -111,8 +111,35 @@ impl Context {
         // No owner: a volume outlives its application.
         let metadata = Metadata::new(&snapshot.key.scope(), volume_name(&volume.id));
         let object = VolumeObject::new(metadata, spec);
-        ignore(ErrorKind::AlreadyExists, self.client.create(&object).await)?;
+        match self.client.create(&object).await {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => self.check_volume(&object)?,
+            created => drop(created?),
+        }
         self.backends.volumes.apply(&volume).await
+    }
+
+    /// Refuses a record under the name of another one that is about something else.
+    fn check_volume(&self, wanted: &VolumeObject) -> Result<()> {
+        let (scope, name) = (wanted.metadata.scope(), &wanted.metadata.name);
+        let found = self.client.get::<VolumeObjectSpec>(&scope, name)?;
+        let same = |found: &VolumeObject| {
+            let (found, wanted) = (&found.spec, &wanted.spec);
+            (&found.application, &found.volume) == (&wanted.application, &wanted.volume)
+        };
+        match found {
+            Some(found) if same(&found) => Ok(()),
+            // Not in the cache yet, or gone since: the next run sees which.
+            None => Err(Error::conflict(format!(
+                "the record of volume {name} changes"
+            ))),
+            Some(found) => Err(Error::internal(format!(
+                "the record {name} is of volume {} of {}, not of {} of {}",
+                found.spec.volume,
+                found.spec.application,
+                wanted.spec.volume,
+                wanted.spec.application
+            ))),
+        }
     }
 
     async fn forget(&self, snapshot: &Snapshot) -> Result<()> {
@@ -152,17 +179,12 @@ impl Context {
     }
 }
 
-/// The name of a volume's object.
-pub(crate) fn volume_name(id: &crate::backend::VolumeId) -> String {
-    let name = format!("{}-{}", id.application.name, id.name);
-    if name.len() <= 63 {
-        return name;
-    }
-    format!(
-        "{}-{}",
-        name[..50].trim_end_matches('-'),
-        crate::Digest::of(&name).short()
-    )
+/// The name of a volume's object: readable, and with the hash of both names, which joined alone could be those of another volume.
+fn volume_name(id: &crate::backend::VolumeId) -> String {
+    let (application, volume) = (&id.application.name, &id.name);
+    let readable: String = format!("{application}-{volume}").chars().take(50).collect();
+    let hash = crate::Digest::of(format!("{application}/{volume}"));
+    format!("{}-{}", readable.trim_end_matches('-'), hash.short())
 }
 
 fn owned(snapshot: &Snapshot, name: String) -> Metadata {
