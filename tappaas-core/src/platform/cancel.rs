@@ -1,6 +1,6 @@
 use super::Platform;
 use crate::{
-    Error, ErrorKind, Result, Scope,
+    Error, ErrorKind, Metadata, Result, Scope,
     controller::application::origin,
     model::{
         Application, ApplicationKey, ApplicationSpec, Operation, OperationState, ReleasePhase,
@@ -45,7 +45,7 @@ impl Platform {
         let scope = operation.metadata.scope();
         let key = ApplicationKey::new(&scope, operation.spec.application.as_str())?;
         for _ in 0..REPORTS_MAX {
-            // Read before the releases, and changed only if it is still as it was read: so no release is made in between.
+            // Changed only if it is still as it was read: what is accepted meanwhile is left alone.
             let Some(stored) = self.context.store.get(&key.object()).await? else {
                 return Ok(());
             };
@@ -96,8 +96,7 @@ impl Platform {
                 spec.content = before.content.clone();
                 spec.rollback = before.rollback;
             }
-            // One that was made since is not the one that the operation made.
-            (None, None) if application.metadata.created <= operation.metadata.created => {
+            (None, None) if made(operation, &application.metadata) => {
                 return Ok(Before::Nothing(Box::new(application)));
             }
             (None, None) => return Ok(Before::Same),
@@ -133,6 +132,12 @@ enum Before {
     Nothing(Box<Application>),
     /// It wanted this.
     Content(Box<Application>),
+}
+
+/// Says whether an operation made an application. One that was made after it is another one of the same name.
+fn made(operation: &Operation, application: &Metadata) -> bool {
+    let first = operation.spec.generation == 1 && operation.spec.before.is_none();
+    first && application.created <= operation.metadata.created
 }
 
 fn too_fast(operation: &str) -> Error {
