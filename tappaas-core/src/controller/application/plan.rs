@@ -237,7 +237,8 @@ fn roll(snapshot: &Snapshot, goal: Option<&Release>, routing: Option<&Release>, 
         workloads.extend(next.step);
         serving.insert(name, next.serving);
     }
-    if snapshot.callers_missing {
+    let unreached = goal.and_then(|goal| snapshot.unreached(goal));
+    if snapshot.callers_missing || unreached.is_some_and(|(_, why)| why.passing) {
         draft.wait(super::RETRY);
     }
     let routes = routes::steps(snapshot, routes::desired(snapshot, routing, &serving));

@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Snapshot, Step, plan::Draft, routes, target::Target, template};
+use super::{Snapshot, Step, Unreached, plan::Draft, routes, target::Target, template};
 use crate::{
     Name,
     backend::InstanceState,
@@ -116,6 +116,11 @@ fn processes(snapshot: &Snapshot, goal: Option<&Release>) -> BTreeMap<Name, Proc
                 .iter()
                 .flat_map(|unplaced| unplaced.reasons.clone()),
         );
+        let unreached = goal.filter(|_| process.ready < process.wanted);
+        let unreached = unreached.and_then(|goal| snapshot.unreached(goal));
+        let reason =
+            |(binding, why): (&Name, &Unreached)| format!("binding {binding}: {}", why.reason);
+        process.reasons.extend(unreached.map(reason));
         process.reasons.sort();
         process.reasons.dedup();
     }

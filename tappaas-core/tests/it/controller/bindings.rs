@@ -108,6 +108,29 @@ async fn a_binding_that_leads_nowhere_any_more_stops_neither_side() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_starts_without_the_address_of_a_binding() {
+    let world = World::new().await;
+    world.healthy("front", bound("v1"), 1).await;
+    refuse_peers(&world, ErrorKind::Unavailable);
+    let counts = BTreeMap::from([(name("web"), 2)]);
+    let accepted = world.platform.scale(&key("front"), counts).await.unwrap();
+    let operation = world.ended(&accepted).await;
+    assert_eq!(operation.status.state, OperationState::Failed);
+    assert!(
+        operation
+            .status
+            .message
+            .contains("binding backend: sandboxes reach nobody"),
+        "{}",
+        operation.status.message
+    );
+    assert_eq!(world.counts("front").await, BTreeMap::from([(1, 1)]));
+    world.guard.open();
+    tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+    assert_eq!(world.counts("front").await, BTreeMap::from([(1, 2)]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_address_that_cannot_be_told_for_a_while_takes_nothing_away() {
     let world = World::new().await;
     world.healthy("api", content("v1"), 1).await;
