@@ -140,7 +140,7 @@ impl Instance {
     }
 
     /// Stops it for good, and returns how it ended once nothing of it is left. `grace` shortens what its spec says. A shim that is not
-    /// done half a minute after that is killed.
+    /// done twenty seconds after that is killed.
     ///
     /// # Errors
     /// `NotFound` if its shim is dead or had to be killed: then it is to be [reaped](crate::reap). `Unavailable` if it cannot be asked:

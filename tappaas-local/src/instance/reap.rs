@@ -17,7 +17,7 @@ use crate::{
 /// How long killed processes may take to vanish.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How much longer than the process inside a shim may take to stop: it cleans up behind it.
-pub(crate) const MARGIN: Duration = Duration::from_secs(30);
+pub(crate) const MARGIN: Duration = Duration::from_secs(20);
 
 /// Leaves nothing of an instance whose shim is dead: kills every process of it and removes its control groups, links and sockets.
 /// The folder stays, with the log. That there is nothing to do is no error.
