@@ -25,10 +25,7 @@ use tappaas_local::{
     archive::{Limits, pack},
 };
 use tempfile::TempDir;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    sync::MutexGuard,
-};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// How long anything may take before a test gives up.
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
@@ -39,12 +36,10 @@ pub(super) struct Bench {
     pub(super) registry: memory::Registry,
     pub(super) parts: BuilderParts,
     pub(super) config: BuilderConfig,
-    _turn: MutexGuard<'static, ()>,
 }
 
 impl Bench {
     pub(super) async fn new() -> Self {
-        let turn = crate::TURN.lock().await;
         let folder = tempfile::Builder::new().prefix("tpb").tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).unwrap();
         let registry = memory::Registry::new();
@@ -69,7 +64,6 @@ impl Bench {
             registry,
             parts,
             config,
-            _turn: turn,
         }
     }
 

@@ -7,6 +7,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    process::Command,
     time::Duration,
 };
 
@@ -17,23 +18,23 @@ use tappaas_local::{
     Restart, Root, Spec, Status, Stop, User,
 };
 use tempfile::TempDir;
-use tokio::sync::{MutexGuard, watch};
+use tokio::sync::watch;
 
 /// How long anything may take before a test gives up.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A folder of its own on this machine, which nobody else tests on at the same time.
+/// The variable with the helper program that a run of these tests as another user is given.
+pub(super) const HELPER: &str = "SHARED_HELPER";
+
+/// A folder of its own on this machine, by which all that belongs to it is told from what others have.
 pub(super) struct Bench {
     folder: TempDir,
     stack: HostStack,
     tag: String,
-    _turn: MutexGuard<'static, ()>,
 }
 
 impl Bench {
-    /// Waits for its turn: a census counts the whole machine.
     pub(super) async fn new() -> Self {
-        let turn = crate::TURN.lock().await;
         let folder = tempfile::Builder::new().prefix("tpt").tempdir().unwrap();
         let name = folder.path().file_name().unwrap().to_str().unwrap();
         let tag = name
@@ -41,12 +42,7 @@ impl Bench {
             .replace(|letter: char| !letter.is_ascii_alphanumeric(), "0");
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).unwrap();
         let stack = HostStack::prepare(&folder.path().join("stack"), &[]).unwrap();
-        Self {
-            folder,
-            stack,
-            tag,
-            _turn: turn,
-        }
+        Self { folder, stack, tag }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -114,14 +110,20 @@ impl Bench {
 
     /// The helper program, in a place where every user may execute it.
     pub(super) fn helper(&self) -> PathBuf {
-        self.share(Path::new(env!("CARGO_BIN_EXE_tappaas-helper")))
+        match std::env::var_os(HELPER) {
+            Some(shared) => shared.into(),
+            None => self.share(Path::new(env!("CARGO_BIN_EXE_tappaas-helper"))),
+        }
     }
 
     /// Makes a program executable for every user.
     pub(super) fn share(&self, program: &Path) -> PathBuf {
         let shared = self.path().join(program.file_name().unwrap());
         if !shared.exists() && fs::hard_link(program, &shared).is_err() {
-            fs::copy(program, &shared).unwrap();
+            // By another process: what a test beside this one starts at this moment would inherit the file, open for writing, and
+            // until it lets go nobody could execute it.
+            let copied = Command::new("cp").arg(program).arg(&shared).status();
+            assert!(copied.unwrap().success());
         }
         shared
     }

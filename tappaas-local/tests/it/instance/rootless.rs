@@ -1,6 +1,6 @@
 use std::{os::unix::process::CommandExt, process::Command};
 
-use super::bench::{Bench, needs_root};
+use super::bench::{Bench, HELPER, needs_root};
 
 /// A user whom no machine has.
 const SOMEBODY: u32 = 54_321;
@@ -28,6 +28,7 @@ async fn a_plain_user_runs_instances_too() {
         ])
         .current_dir("/")
         .env("HOME", "/nonexistent")
+        .env(HELPER, bench.helper())
         .uid(SOMEBODY)
         .gid(SOMEBODY)
         .output()

@@ -42,7 +42,6 @@ pub(super) struct Machine {
     pub(super) image: Image,
     scheduler: Mutex<Option<Arc<Scheduler>>>,
     counter: AtomicU32,
-    _turn: Turn,
 }
 
 impl Machine {
@@ -51,7 +50,6 @@ impl Machine {
     }
 
     pub(super) async fn with(configure: impl FnOnce(&mut SchedulerConfig)) -> Self {
-        let turn = Turn::take().await;
         let folder = tempfile::Builder::new().prefix("tps").tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let mut config = SchedulerConfig::new(folder.path(), env!("CARGO_BIN_EXE_tappaas-helper"));
@@ -66,7 +64,6 @@ impl Machine {
             registry,
             scheduler: Mutex::default(),
             counter: AtomicU32::new(0),
-            _turn: turn,
         };
         machine.restart().await;
         machine
@@ -223,43 +220,6 @@ impl SchedulerFixture for Machine {
         };
         self.local().volumes().apply(&volume).await.unwrap();
         Some(id)
-    }
-}
-
-/// The turn of this binary's tests that run instances, shared by all machines there are: none of them looks at what others left.
-#[derive(Debug)]
-struct Turn;
-
-type Crowd = (u32, Option<tokio::sync::MutexGuard<'static, ()>>);
-
-static CROWD: Mutex<Crowd> = Mutex::new((0, None));
-
-impl Turn {
-    async fn take() -> Self {
-        static ENTRANCE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-        let _one_by_one = ENTRANCE.lock().await;
-        let alone = CROWD.lock().unwrap().0 == 0;
-        let turn = if alone {
-            Some(crate::TURN.lock().await)
-        } else {
-            None
-        };
-        let mut crowd = CROWD.lock().unwrap();
-        crowd.0 += 1;
-        if turn.is_some() {
-            crowd.1 = turn;
-        }
-        Self
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let mut crowd = CROWD.lock().unwrap();
-        crowd.0 -= 1;
-        if crowd.0 == 0 {
-            crowd.1 = None;
-        }
     }
 }
 

@@ -1,6 +1,17 @@
-use std::{collections::BTreeSet, fs, net::Ipv4Addr, path::Path, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::Ipv4Addr,
+    path::Path,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
-use rustix::process::Signal;
+use nix::sched::{CloneFlags, unshare};
+use rustix::{
+    mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount},
+    process::Signal,
+};
 use tappaas_core::model::EnvValue;
 use tappaas_local::{Attachment, Instance, Network, NetworkSettings, Networks, Range, Spec, reap};
 use tokio::{
@@ -19,25 +30,12 @@ struct Net {
     bench: Option<Bench>,
     networks: Networks,
     settings: NetworkSettings,
-    forwarding: String,
-    tables: Vec<String>,
 }
 
 impl Net {
     async fn new() -> Self {
         let bench = Bench::new().await;
-        // Others may test on this machine too, in ranges of their own.
-        let place = u8::try_from(std::process::id() % 64).unwrap();
-        let settings = NetworkSettings {
-            range: Range {
-                base: Ipv4Addr::new(10, 64 + place, 0, 0),
-                prefix: 16,
-                subnet_prefix: 28,
-            },
-            ..NetworkSettings::default()
-        };
-        let forwarding = fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap();
-        let tables = tables();
+        let settings = settings();
         let networks = Networks::open(&bench.dir("network"), &settings)
             .await
             .unwrap();
@@ -45,8 +43,6 @@ impl Net {
             bench: Some(bench),
             networks,
             settings,
-            forwarding,
-            tables,
         }
     }
 
@@ -111,15 +107,13 @@ impl Net {
         until("no interface is left", || async { links().is_empty() })
             .await
             .unwrap_or_else(|_| panic!("{:?}", links()));
-        let new: Vec<_> = tables()
+        let folders = fs::read_dir(self.bench().path()).unwrap().flatten();
+        let own: Vec<_> = folders.map(|folder| table(&folder.path())).collect();
+        let left: Vec<_> = tables()
             .into_iter()
-            .filter(|table| !self.tables.contains(table))
+            .filter(|table| own.contains(table))
             .collect();
-        assert!(new.is_empty(), "{new:?}");
-        if bridges() == 0 {
-            let forwarding = fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap();
-            assert_eq!(forwarding, self.forwarding);
-        }
+        assert!(left.is_empty(), "{left:?}");
         assert_eq!(
             fs::read_dir(self.bench().dir("network/subnets"))
                 .unwrap()
@@ -277,12 +271,59 @@ async fn installations_that_start_together_share_nothing() {
     net.check_census().await;
 }
 
-/// How many bridges there are on this machine, of whomever.
-fn bridges() -> usize {
-    let links = fs::read_dir("/sys/class/net").unwrap().flatten();
-    links
-        .filter(|link| link.path().join("bridge").exists())
-        .count()
+#[test]
+fn packets_are_forwarded_while_there_are_networks_and_no_longer() {
+    if needs_root("networks of applications") {
+        return;
+    }
+    const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
+    // On a machine of its own, as far as networks go.
+    let checked = std::thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();
+        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        mount_change("/", private).unwrap();
+        mount("none", "/sys", "sysfs", MountFlags::empty(), None).unwrap();
+        fs::write(FORWARDING, "0").unwrap();
+        let forwarded = || fs::read_to_string(FORWARDING).unwrap().trim() == "1";
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let networks = Networks::open(folder.path(), &settings()).await.unwrap();
+            assert!(!forwarded());
+            networks.attach("shop", "web").await.unwrap();
+            assert_eq!(tables(), [table(folder.path())]);
+            assert!(forwarded());
+            networks.detach("shop", "web").await.unwrap();
+            assert!(tables().is_empty());
+            assert!(!forwarded());
+        });
+    });
+    checked.join().unwrap();
+}
+
+/// Others may test on this machine too, in ranges of their own.
+fn settings() -> NetworkSettings {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let place = std::process::id().wrapping_mul(31).wrapping_add(number) % 128;
+    NetworkSettings {
+        range: Range {
+            base: Ipv4Addr::new(10, 64 + u8::try_from(place).unwrap(), 0, 0),
+            prefix: 16,
+            subnet_prefix: 28,
+        },
+        ..NetworkSettings::default()
+    }
+}
+
+/// The packet filter's table of the networks whose account is kept in a folder.
+fn table(folder: &Path) -> String {
+    let folder = fs::canonicalize(folder).unwrap();
+    let digest = tappaas_core::Digest::of(folder.as_os_str().as_encoded_bytes());
+    format!("tappaas-{}", &digest.hex()[..8])
 }
 
 fn at(address: Ipv4Addr, port: u16) -> String {
@@ -533,10 +574,9 @@ async fn a_network_that_could_not_be_taken_down_whole_is_taken_down_by_the_next_
     // What is mounted cannot be deleted, not even by root.
     let obstacle = subnets.join(base.to_string()).join("obstacle");
     fs::create_dir(&obstacle).unwrap();
-    let flags = rustix::mount::MountFlags::empty();
-    rustix::mount::mount("none", &obstacle, "tmpfs", flags, None).unwrap();
+    mount("none", &obstacle, "tmpfs", MountFlags::empty(), None).unwrap();
     net.networks.detach("shop", "shop-web").await.unwrap_err();
-    rustix::mount::unmount(&obstacle, rustix::mount::UnmountFlags::empty()).unwrap();
+    unmount(&obstacle, UnmountFlags::empty()).unwrap();
     net.networks.detach("shop", "shop-web").await.unwrap();
     assert!(!subnets.join(base.to_string()).exists());
     net.check_census().await;

@@ -9,7 +9,7 @@ use std::{
 
 use nix::sched::{CloneFlags, unshare};
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, new_connection};
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex, MutexGuard, oneshot};
 
 /// The machine's address towards the outside. Of a block for documentation: nobody has it.
 pub(super) const MACHINE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
@@ -23,10 +23,14 @@ pub(super) struct Outside {
     near: String,
     handle: Handle,
     _end: oneshot::Sender<()>,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Outside {
+    /// Waits until no other test has one: their addresses are the same.
     pub(super) async fn new() -> Self {
+        static ONE: Mutex<()> = Mutex::const_new(());
+        let alone = ONE.lock().await;
         let (connection, handle, _) = new_connection().unwrap();
         tokio::spawn(connection);
         let (near, far) = (
@@ -74,6 +78,7 @@ impl Outside {
             near,
             handle,
             _end: end,
+            _alone: alone,
         }
     }
 
