@@ -36,6 +36,7 @@ async fn who_waits_for_what_is_refused_is_told_why() {
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_what_something_newer_replaces_is_told_so() {
     let world = World::new().await;
+    world.behave("v1", Behaviour::never_listening());
     let older = world.deploy("web", content("v1"), 1).await;
     world.deploy("web", content("v2"), 1).await;
     let error = world.platform.settle(&key("web"), &older).await;
