@@ -1,7 +1,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tappaas_core::{
-    Clock, Error, Ids, Name, Result,
+    Clock, Error, Ids, Name, Result, backend,
     controller::Settings,
     model::{Host, Stop},
     platform::{Backends, Platform},
@@ -63,6 +63,7 @@ pub fn helper_main() {
 #[derive(Debug)]
 pub struct Machine {
     platform: Platform,
+    scheduler: Arc<Scheduler>,
     ingress: Arc<tappaas_tls::Ingress>,
     networks: Option<tappaas_local::Networks>,
     controllers: JoinHandle<()>,
@@ -114,12 +115,13 @@ impl Machine {
             edge: config.edge,
         };
         let ingress = Arc::new(tappaas_tls::Ingress::start(ingress, clock.clone()).await?);
+        let scheduler = Arc::new(scheduler);
         let backends = Backends {
             volumes: Arc::new(scheduler.volumes()),
             store,
             builder: Arc::new(builder),
             registry,
-            scheduler: Arc::new(scheduler),
+            scheduler: scheduler.clone(),
             ingress: ingress.clone(),
         };
         let settings = Settings {
@@ -136,6 +138,7 @@ impl Machine {
             .await?;
         Ok(Self {
             platform,
+            scheduler,
             ingress,
             networks,
             controllers,
@@ -160,6 +163,7 @@ impl Machine {
     pub async fn stop_applications(&self) -> Result<()> {
         self.controllers.abort();
         self.stop_instances().await?;
+        self.scheduler.clean_up().await;
         self.ingress.stop(EDGE_DRAIN).await?;
         match &self.networks {
             // Nothing runs any more. What was bound to another application still has its way there.
@@ -169,7 +173,7 @@ impl Machine {
     }
 
     async fn stop_instances(&self) -> Result<()> {
-        let scheduler = &self.platform.backends().scheduler;
+        let scheduler: &dyn backend::Scheduler = &*self.scheduler;
         let mut failed = Ok(());
         for id in &scheduler.list().await? {
             failed = scheduler.remove(id).await.and(failed);

@@ -13,15 +13,21 @@ impl World {
         loop {
             self.sweep.notified().await;
             tokio::time::sleep(LULL).await;
-            for application in self.take_left() {
-                if let Err(error) = self.give_back(&application).await {
-                    tracing::warn!(%application, error = %Chain(&error), "cannot give back what an application had; trying again later");
-                    self.put_left(application);
-                }
+            self.clean_up().await;
+        }
+    }
+
+    /// Gives back what nothing refers to now. What cannot be is tried again with the next sweep.
+    pub(super) async fn clean_up(&self) {
+        let _one = self.sweeping.lock().await;
+        for application in self.take_left() {
+            if let Err(error) = self.give_back(&application).await {
+                tracing::warn!(%application, error = %Chain(&error), "cannot give back what an application had; trying again later");
+                self.put_left(application);
             }
-            if let Err(error) = self.clean().await {
-                tracing::warn!(error = %Chain(&error), "cannot delete everything that is not used any more");
-            }
+        }
+        if let Err(error) = self.clean().await {
+            tracing::warn!(error = %Chain(&error), "cannot delete everything that is not used any more");
         }
     }
 

@@ -54,6 +54,12 @@ impl Scheduler {
         self.world.ground.volumes.clone()
     }
 
+    /// Deletes what was of instances that are over, and gives back what their applications had. It happens by itself a moment after an
+    /// instance ended; a process that is about to end waits for it here.
+    pub async fn clean_up(&self) {
+        self.world.clean_up().await;
+    }
+
     /// How strongly instances are confined, which builds on this machine should be, too.
     pub fn isolation(&self) -> Isolation {
         self.world.ground.isolation

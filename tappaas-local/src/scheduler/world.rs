@@ -32,6 +32,8 @@ pub(super) struct World {
     pub(super) changes: Changes,
     /// Something went: there may be folders, layers or users to give back.
     pub(super) sweep: Notify,
+    /// One sweep after the other: who waits for one knows that those before are done.
+    pub(super) sweeping: tokio::sync::Mutex<()>,
     /// What applications have is taken and given back one after another, for each.
     turns: [tokio::sync::Mutex<()>; TURNS],
     state: Mutex<State>,
@@ -58,6 +60,7 @@ impl World {
             ground,
             changes: Changes::default(),
             sweep: Notify::new(),
+            sweeping: tokio::sync::Mutex::default(),
             turns: std::array::from_fn(|_| tokio::sync::Mutex::default()),
             state: Mutex::default(),
         }
