@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::{BuildLimits, BuildNetwork, log::Log};
 use crate::{
     fault::Context as _,
-    instance::{Adopted, Instance, Status, Stream, reap, run_to_completion},
+    instance::{Adopted, Instance, Status, Stream, end, run_to_completion},
     network::{Networks, nameservers},
     sandbox::{
         Account, Bind, HostStack, Isolation, Limits, LogLimits, Network, Restart, Root, Spec, Stop,
@@ -102,10 +102,7 @@ impl Sandbox {
             fs::read_dir(&self.folder).context(|| format!("list {}", self.folder.display()))?;
         for entry in entries.flatten() {
             let dir = entry.path();
-            if let Adopted::Alive(instance) = Instance::adopt(&dir).await? {
-                instance.stop(Some(Duration::ZERO)).await?;
-            }
-            reap(&dir).await?;
+            end(&dir, Duration::ZERO).await?;
             fs::remove_dir_all(&dir).context(|| format!("delete {}", dir.display()))?;
         }
         Ok(())

@@ -26,6 +26,9 @@ use crate::{
     place::{self, DataDir},
 };
 
+/// What the builder would refuse need not be uploaded.
+const SOURCE_MAX: u64 = tappaas::local::archive::Limits::SOURCE.bytes;
+
 /// Why the server ends.
 enum End {
     Signal,
@@ -109,7 +112,10 @@ async fn state(machine: &Machine, stop: mpsc::Sender<Stop>) -> Result<State> {
             ingress: ingress.first().map(ToString::to_string),
         },
         stop,
-        limits: Limits::default(),
+        limits: Limits {
+            source: SOURCE_MAX,
+            ..Limits::default()
+        },
         metrics: Arc::new(Metrics::new(machine.platform().client(), vec![source])),
     })
 }
