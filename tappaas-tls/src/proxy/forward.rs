@@ -103,7 +103,8 @@ struct Call<'a> {
 type Answer = (Response<Incoming>, Box<Link>, Ticket);
 
 impl Call<'_> {
-    /// Sends the request, at another endpoint if one takes no connection, over another connection if a kept one turns out dead.
+    /// Sends the request: at another endpoint if one takes no connection, and once more if a connection ends without an answer and to
+    /// send it twice is the same as once (RFC 9110, section 9.2.2).
     async fn send(
         &mut self,
         mut request: Request<Outbound>,
@@ -123,19 +124,26 @@ impl Call<'_> {
                 }
             };
             *request.uri_mut() = self.target();
-            let spare = spare(&link, &request);
+            let spare = spare(&request);
             let unsent = match self.answer_within(link.send(request)).await? {
                 Ok(response) => return Ok((response, link, ticket)),
                 Err(unsent) => *unsent,
             };
-            // A kept connection may have died before it saw the request; once, as the next one is new. A new one that took not a byte
-            // is as good as refused.
+            // A new connection that took not a byte is as good as refused. A kept one may have died before it saw the request, and its
+            // endpoint be well: the next one is new.
             request = match (unsent.request, spare) {
                 (Some(request), _) if !link.reused => {
                     self.seating.refused(&ticket);
                     request
                 }
-                (Some(request), _) | (None, Some(request)) if !fresh => request,
+                (Some(request), _) if !fresh => request,
+                (None, Some(request)) if !fresh && !unsent.error.is_parse() => {
+                    if !link.reused {
+                        self.seating.left(&ticket);
+                        refusal = Fault::NoAnswer;
+                    }
+                    request
+                }
                 _ => return Err(no_answer(&unsent.error)),
             };
             fresh = true;
@@ -186,15 +194,13 @@ impl Call<'_> {
     }
 }
 
-/// A copy to send again, if sending it twice is the same as once, and if the connection may be dead.
-fn spare(link: &Link, request: &Request<Outbound>) -> Option<Request<Outbound>> {
+/// A copy to send again, if sending it twice is the same as once.
+fn spare(request: &Request<Outbound>) -> Option<Request<Outbound>> {
     let idempotent = matches!(
         *request.method(),
         Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
     );
-    if !(link.reused && idempotent && request.body().is_empty())
-        || request.headers().contains_key(UPGRADE)
-    {
+    if !(idempotent && request.body().is_empty()) || request.headers().contains_key(UPGRADE) {
         return None;
     }
     let mut spare = Request::new(Outbound::Empty);

@@ -77,6 +77,11 @@ impl<'a> Seating<'a> {
     /// Notes that an endpoint took no connection, so that another one is tried.
     pub(crate) fn refused(&mut self, ticket: &Ticket) {
         self.context.totals.refused.fetch_add(1, Relaxed);
+        self.left(ticket);
+    }
+
+    /// Notes that an endpoint went away with a request, so that another one is tried.
+    pub(crate) fn left(&mut self, ticket: &Ticket) {
         self.tried.push(Arc::clone(ticket.seat()));
     }
 }

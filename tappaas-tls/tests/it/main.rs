@@ -11,6 +11,7 @@ mod hostile;
 mod inner;
 mod origin;
 mod process;
+mod retrying;
 mod rig;
 mod slow;
 mod swap;
