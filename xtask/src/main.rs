@@ -14,10 +14,12 @@ mod http;
 mod load;
 mod platform;
 mod report;
+mod samples;
 mod scratch;
 mod smoke;
 mod soak;
 mod steps;
+mod switch;
 mod tools;
 mod waiting;
 mod workspace;
@@ -47,6 +49,9 @@ fn run(arguments: &[String]) -> Result {
         Some((task, rest)) if task == "test" && !rest.iter().any(asks) => test(rest),
         Some((task, rest)) if task == "soak" && rest.is_empty() => {
             soak::run_all(&Workspace::from_environment())
+        }
+        Some((task, rest)) if task == "bench" && rest == ["switch"] => {
+            switch::run_all(&Workspace::from_environment(), switch::Amount::FULL)
         }
         Some((task, _)) if !["test", "soak"].contains(&task.as_str()) && !asks(task) => {
             Err(format!("no task `{task}`; `cargo xtask help` lists them").into())

@@ -71,6 +71,20 @@ impl Platform {
     /// Runs a command of the program, shows it, and answers what it printed. It has to succeed.
     pub(crate) fn run(&self, arguments: &[&str]) -> Result<String> {
         println!("$ tappaas {}", arguments.join(" "));
+        self.run_with(arguments, Stdio::inherit())
+    }
+
+    /// As [`Self::run`], and shows nothing unless it fails.
+    pub(crate) fn run_quietly(&self, arguments: &[&str]) -> Result<String> {
+        let notes = self.folder.join("notes");
+        self.run_with(arguments, File::create(&notes)?.into())
+            .map_err(|error| {
+                let notes = fs::read_to_string(&notes).unwrap_or_default();
+                format!("{error}:\n{notes}").into()
+            })
+    }
+
+    fn run_with(&self, arguments: &[&str], notes: Stdio) -> Result<String> {
         let (first, rest) = arguments.split_first().ok_or("no command")?;
         let printed = self.folder.join("printed");
         let mut child = self
@@ -78,6 +92,7 @@ impl Platform {
             .args(rest)
             .stdin(Stdio::null())
             .stdout(File::create(&printed)?)
+            .stderr(notes)
             .spawn()?;
         match wait_for(&mut child, COMMAND_MAX)? {
             true => Ok(fs::read_to_string(&printed)?),
@@ -97,25 +112,31 @@ impl Platform {
 
     /// The processes that outlive the server: the edge, and of each instance its shim and what it runs.
     pub(crate) fn lasting(&self) -> Result<Vec<u32>> {
-        let folder = self.folder.join("data");
-        let mut lasting = Vec::new();
-        for entry in fs::read_dir("/proc")?.flatten() {
-            let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else {
-                continue;
-            };
-            if is_helper(pid, &folder) {
-                lasting.push(pid);
-                let children = format!("/proc/{pid}/task/{pid}/children");
-                let children = fs::read_to_string(children).unwrap_or_default();
-                lasting.extend(
-                    children
-                        .split(' ')
-                        .filter_map(|child| child.parse::<u32>().ok()),
-                );
-            }
+        let mut lasting = self.edges()?;
+        for shim in self.helpers("__shim")? {
+            lasting.push(shim);
+            lasting.extend(children(shim));
         }
         lasting.sort_unstable();
         Ok(lasting)
+    }
+
+    /// The edge; two of them while one takes over from the other.
+    pub(crate) fn edges(&self) -> Result<Vec<u32>> {
+        self.helpers("__edge")
+    }
+
+    /// What the instances run.
+    pub(crate) fn instances(&self) -> Result<Vec<u32>> {
+        let shims = self.helpers("__shim")?;
+        Ok(shims.into_iter().flat_map(children).collect())
+    }
+
+    fn helpers(&self, kind: &str) -> Result<Vec<u32>> {
+        let folder = self.folder.join("data");
+        let entries = fs::read_dir("/proc")?.flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_string_lossy().parse().ok());
+        Ok(pids.filter(|pid| is_helper(*pid, kind, &folder)).collect())
     }
 
     /// Stops every application, the edge and the server.
@@ -150,12 +171,21 @@ impl Drop for Platform {
     }
 }
 
+fn children(pid: u32) -> Vec<u32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let children = children.unwrap_or_default();
+    children
+        .split(' ')
+        .filter_map(|child| child.parse().ok())
+        .collect()
+}
+
 /// A helper has as its second word what it is, and as its third where it keeps its things.
-fn is_helper(pid: u32, folder: &Path) -> bool {
+fn is_helper(pid: u32, kind: &str, folder: &Path) -> bool {
     let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let command = String::from_utf8_lossy(&command).into_owned();
     let words: Vec<_> = command.split('\0').collect();
-    words.get(1).is_some_and(|word| word.starts_with("__"))
+    words.get(1).is_some_and(|word| *word == kind)
         && words
             .get(2)
             .is_some_and(|word| Path::new(word).starts_with(folder))

@@ -15,10 +15,6 @@ pub(crate) fn wait_for(child: &mut Child, time_max: Duration) -> Result<bool> {
 }
 
 /// Whether `condition` came true before the deadline.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "asks for a condition, again and again, until a deadline"
-)]
 pub(crate) fn within(
     time_max: Duration,
     mut condition: impl FnMut() -> Result<bool>,
@@ -28,9 +24,18 @@ pub(crate) fn within(
         if started.elapsed() > time_max {
             return Ok(false);
         }
-        std::thread::sleep(Duration::from_millis(20));
+        pause(Duration::from_millis(20));
     }
     Ok(true)
+}
+
+/// Lets time pass: between questions, between requests that make a rate, while nothing is to happen.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where a task sleeps"
+)]
+pub(crate) fn pause(time: Duration) {
+    std::thread::sleep(time);
 }
 
 #[cfg(test)]
