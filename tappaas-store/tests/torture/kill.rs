@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     io::{BufRead, BufReader, Write},
     path::Path,
     process::{Command, Stdio},
@@ -19,19 +19,22 @@ use tappaas_store::{Config, Embedded};
 
 use crate::{
     Outcome,
+    history::{Answer, Ask, Condition, State, Truth, Version},
     model::{id_of, object},
     random::Random,
+    script,
 };
 
-const WRITERS: u64 = 64;
-const COUNTERS: u64 = 4;
+const CLIENTS: u64 = 64;
+/// Few enough that clients meet.
+const THINGS: u64 = 8;
 const TABLE: &str = "answered";
 
 /// How long a writer lives if nobody kills it.
 const LIFETIME: Duration = Duration::from_secs(60);
 
-/// After how many answers at most a writer is killed.
-const ANSWERS_MAX: u64 = 3000;
+/// After how many lines at most a writer is killed. The store keeps more changes than are made until then.
+const LINES_MAX: u64 = 6000;
 
 /// Lets a process write, kills it, and looks whether all that it was answered is there: so many times on one directory.
 pub(crate) fn soak(first: u64, rounds: u64) -> Outcome {
@@ -41,22 +44,20 @@ pub(crate) fn soak(first: u64, rounds: u64) -> Outcome {
         .build()?;
     let mut answered = Answered::default();
     for round in first..first + rounds {
-        let after = 1 + Random::new(round).below(ANSWERS_MAX);
-        for line in write_and_be_killed(directory.path(), after)? {
-            answered.note(&line)?;
-        }
-        let checked = runtime.block_on(answered.check(directory.path()));
+        let after = 1 + Random::new(round).below(LINES_MAX);
+        let lines = write_and_be_killed(directory.path(), after)?;
+        let checked = runtime.block_on(answered.check(directory.path(), &lines));
         checked.map_err(|error| format!("round {round}: {error:?}"))?;
     }
     println!(
-        "{rounds} rounds: {} rows and {} counts answered",
+        "{rounds} rounds: {} rows are there, and {} changes, requests and answers explain each other",
         answered.rows.len(),
-        answered.counts.len()
+        answered.requests
     );
     Ok(())
 }
 
-/// Starts this program again as the writer, kills it after so many answers, and returns all of them.
+/// Starts this program again as the writer, kills it after so many lines, and returns all of them.
 fn write_and_be_killed(directory: &Path, after: u64) -> Outcome<Vec<String>> {
     let program = std::env::args_os()
         .next()
@@ -77,49 +78,52 @@ fn write_and_be_killed(directory: &Path, after: u64) -> Outcome<Vec<String>> {
     }
     child.wait()?;
     if (lines.len() as u64) < after {
-        return Err(format!("the writer ended by itself after {} answers", lines.len()).into());
+        return Err(format!("the writer ended by itself after {} lines", lines.len()).into());
     }
     // The last line may be cut off.
     lines.pop();
     Ok(lines)
 }
 
-/// What the writers were answered, over all rounds.
+/// What was asked and answered, over all rounds, and what there was after each.
 #[derive(Debug, Default)]
 struct Answered {
     rows: BTreeSet<String>,
-    /// The revision of each count of each counter.
-    counts: BTreeMap<(String, u64), u64>,
+    state: State,
+    revision: u64,
+    requests: usize,
     rounds: u64,
 }
 
 impl Answered {
-    fn note(&mut self, line: &str) -> Outcome {
-        match *line.split(' ').collect::<Vec<_>>() {
-            ["row", key] => {
-                self.rows.insert(key.to_owned());
+    /// Opens the store again: everything answered is there, and what happened explains every answer.
+    async fn check(&mut self, directory: &Path, lines: &[String]) -> Outcome {
+        self.rounds += 1;
+        let mut history = Vec::new();
+        for line in lines {
+            match line.strip_prefix("row ") {
+                Some(row) => _ = self.rows.insert(row.to_owned()),
+                None => history.push(script::read(line)?),
             }
-            ["count", name, count, revision] => {
-                let earlier = self
-                    .counts
-                    .insert((name.to_owned(), count.parse()?), revision.parse()?);
-                if earlier.is_some() {
-                    return Err(format!("{name} was raised to {count} twice").into());
-                }
-            }
-            _ => return Err(format!("the writer printed `{line}`").into()),
         }
+        let store = open(directory)?;
+        self.check_rows(&store).await?;
+        let page = store
+            .list(&ListRequest::new(Kind::HostClaim, Scope::cluster()))
+            .await?;
+        let last = page.revision.counter();
+        let changes = changes(&store, self.revision, last).await?;
+        let truth = Truth::new(self.revision, &self.state, changes)?;
+        truth.explains(&history)?;
+        (self.state, self.revision) = (state_of(&page.objects), last);
+        if truth.end() != self.state {
+            return Err(format!("{:?} is listed after {truth:?}", self.state).into());
+        }
+        self.requests += history.len();
         Ok(())
     }
 
-    async fn check(&mut self, directory: &Path) -> Outcome {
-        self.rounds += 1;
-        let store = open(directory)?;
-        self.check_rows(&store).await?;
-        self.check_counters(&store).await
-    }
-
-    /// Every answered row is there, and hardly any other: at most one for each writer that was killed before it was answered.
+    /// Every answered row is there, and hardly any other: at most one for each client that was killed before it was answered.
     async fn check_rows(&self, store: &Embedded) -> Outcome {
         let mut found = BTreeSet::new();
         let mut after: Option<Vec<u8>> = None;
@@ -140,109 +144,158 @@ impl Answered {
             return Err(format!("row {lost} was answered and is lost").into());
         }
         let ghosts = (found.len() - self.rows.len()) as u64;
-        if ghosts > self.rounds * WRITERS {
+        if ghosts > self.rounds * CLIENTS {
             return Err(format!("{ghosts} rows were never answered").into());
-        }
-        Ok(())
-    }
-
-    /// Every answered count is in the history at its revision, the history has no gap, and no counter went back.
-    async fn check_counters(&self, store: &Embedded) -> Outcome {
-        let page = store
-            .list(&ListRequest::new(Kind::HostClaim, Scope::cluster()))
-            .await?;
-        for counter in &page.objects {
-            let name = &counter.metadata.name;
-            let ours = self
-                .counts
-                .range((name.clone(), 0)..=(name.clone(), u64::MAX));
-            let highest = ours.map(|((_, count), _)| *count).max().unwrap_or_default();
-            if id_of(counter) < highest {
-                return Err(
-                    format!("{name} went back to {} from {highest}", id_of(counter)).into(),
-                );
-            }
-        }
-        let last = page.revision.counter();
-        let from = last.saturating_sub(5000);
-        let events = store
-            .watch(Kind::HostClaim, Revision::from_counter(from))
-            .await?;
-        let events = events
-            .take(usize::try_from(last - from)?)
-            .collect::<Vec<_>>();
-        let events = tokio::time::timeout(Duration::from_secs(20), events).await?;
-        let mut history = BTreeMap::new();
-        for (event, expected) in events.iter().zip(from + 1..) {
-            let Event::Applied(object) = event else {
-                return Err(format!("unexpected {event:?} in the history").into());
-            };
-            if object.metadata.revision.counter() != expected {
-                return Err(format!("a gap in the history before {object:?}").into());
-            }
-            history.insert(expected, (object.metadata.name.clone(), id_of(object)));
-        }
-        for (count, revision) in self.counts.iter().filter(|(_, revision)| **revision > from) {
-            if history.get(revision) != Some(count) {
-                return Err(format!(
-                    "{count:?} was answered with revision {revision}, where there is {:?}",
-                    history.get(revision)
-                )
-                .into());
-            }
         }
         Ok(())
     }
 }
 
-/// The process that is killed: writes, and prints what it is answered.
+/// Everything that happened after one revision and up to another.
+async fn changes(store: &Embedded, from: u64, last: u64) -> Outcome<Vec<(String, Version)>> {
+    let mut events = store
+        .watch(Kind::HostClaim, Revision::from_counter(from))
+        .await?;
+    let mut changes = Vec::new();
+    while (changes.len() as u64) < last - from {
+        let event = tokio::time::timeout(Duration::from_secs(20), events.next()).await?;
+        changes.extend(change_of(&event.ok_or("the history broke off")?)?);
+    }
+    Ok(changes)
+}
+
+fn change_of(event: &Event) -> Outcome<Option<(String, Version)>> {
+    let version = |object: &Object, id| {
+        let revision = object.metadata.revision.counter();
+        Ok(Some((object.metadata.name.clone(), (revision, id))))
+    };
+    match event {
+        Event::Applied(object) => version(object, Some(id_of(object))),
+        Event::Deleted(object) => version(object, None),
+        Event::Bookmark(_) => Ok(None),
+        Event::Expired => Err("the history is not kept".into()),
+    }
+}
+
+fn state_of(objects: &[Object]) -> State {
+    let version = |object: &Object| (object.metadata.revision.counter(), id_of(object));
+    let each = objects
+        .iter()
+        .map(|object| (object.metadata.name.clone(), version(object)));
+    each.collect()
+}
+
+/// The process that is killed: asks, and prints what it asks and what it is answered.
 pub(crate) fn write(directory: &Path) -> Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
     let store = Arc::new(open(directory)?);
-    let writers = (0..WRITERS).map(|writer| {
-        let task = runtime.spawn(write_on(store.clone(), writer));
-        async move { task.await? }
-    });
-    let writing = try_join_all(writers);
+    let numbers = Arc::<AtomicU64>::default();
+    let request = ListRequest::new(Kind::HostClaim, Scope::cluster());
+    let from = runtime.block_on(store.list(&request))?.revision;
+    let watcher = runtime.spawn(see(store.clone(), from));
+    let clients =
+        (0..CLIENTS).map(|client| runtime.spawn(ask_on(store.clone(), client, numbers.clone())));
+    let tasks = clients.chain([watcher]).collect::<Vec<_>>();
+    let writing = try_join_all(tasks.into_iter().map(|task| async move { task.await? }));
     match runtime.block_on(async { tokio::time::timeout(LIFETIME, writing).await }) {
         Ok(ended) => ended.map(|_| ()),
         Err(_) => Ok(()),
     }
 }
 
-async fn write_on(store: Arc<Embedded>, writer: u64) -> Outcome {
-    let name = format!("counter-{}", writer % COUNTERS);
-    let key = object(&name, 0).key();
+/// Writes a row and asks something of a thing that others change as well, in turn.
+async fn ask_on(store: Arc<Embedded>, client: u64, numbers: Arc<AtomicU64>) -> Outcome {
+    let mut random = Random::new(client ^ u64::from(std::process::id()) << 16);
+    let mut known = None;
     for n in 0_u64.. {
-        let row = format!("{}-{writer}-{n}", std::process::id());
+        let row = format!("{}-{client}-{n}", std::process::id());
         store
             .commit(Batch::new().put(TABLE, row.as_bytes(), row.as_bytes()))
             .await?;
         print(&format!("row {row}"))?;
-        let old = Store::get(&*store, &key).await?;
-        let count = old.as_ref().map_or(0, id_of) + 1;
-        let (new, precondition) = match old {
-            None => (object(&name, count), Precondition::Absent),
-            Some(old) => {
-                let unchanged = Precondition::Revision(old.metadata.revision);
-                let spec = object(&name, count).spec;
-                (Object { spec, ..old }, unchanged)
-            }
-        };
-        match store.put(new, precondition).await {
-            Ok(written) => print(&format!(
-                "count {name} {count} {}",
-                written.metadata.revision
-            ))?,
-            Err(error)
-                if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::AlreadyExists) => {}
-            Err(error) => return Err(error.into()),
+        let number = numbers.fetch_add(1, Ordering::Relaxed);
+        // No other process has written this id.
+        let id = u64::from(std::process::id()) << 32 | number;
+        let ask = choose(&mut random, known.as_ref(), id);
+        print(&script::asked(number, &ask))?;
+        let answer = answer(&store, &ask).await?;
+        print(&script::answered(number, &answer))?;
+        if let (Ask::Get(key), Answer::Found(revision, _)) = (ask, answer) {
+            known = Some((key, revision));
         }
     }
     Ok(())
+}
+
+fn choose(random: &mut Random, known: Option<&(String, u64)>, id: u64) -> Ask {
+    let key = format!("thing-{}", random.below(THINGS));
+    match (random.below(10), known) {
+        (0, _) => Ask::List,
+        (1, _) => Ask::Put(key, id, Condition::Absent),
+        (2, _) => Ask::Put(key, id, Condition::Present),
+        (3, _) => Ask::Delete(key, Condition::Present),
+        (4, Some((key, revision))) => Ask::Delete(key.clone(), Condition::Revision(*revision)),
+        (5..8, Some((key, revision))) => Ask::Put(key.clone(), id, Condition::Revision(*revision)),
+        _ => Ask::Get(key),
+    }
+}
+
+async fn answer(store: &Embedded, ask: &Ask) -> Outcome<Answer> {
+    let precondition = |condition| match condition {
+        Condition::Absent => Precondition::Absent,
+        Condition::Present => Precondition::Present,
+        Condition::Revision(revision) => Precondition::Revision(Revision::from_counter(revision)),
+    };
+    let answered = match ask {
+        Ask::Get(key) => Store::get(store, &object(key, 0).key()).await.map(|found| {
+            found.map_or(Answer::Nothing, |found| {
+                Answer::Found(found.metadata.revision.counter(), id_of(&found))
+            })
+        }),
+        Ask::List => {
+            let request = ListRequest::new(Kind::HostClaim, Scope::cluster());
+            let listed = store.list(&request).await;
+            listed.map(|page| Answer::Listed(page.revision.counter(), state_of(&page.objects)))
+        }
+        Ask::Put(key, id, condition) => {
+            let written = store.put(object(key, *id), precondition(*condition)).await;
+            written.map(|written| Answer::Written(written.metadata.revision.counter()))
+        }
+        Ask::Delete(key, condition) => {
+            let key = object(key, 0).key();
+            let removed = Store::delete(store, &key, precondition(*condition)).await;
+            removed.map(|removed| {
+                removed.map_or(Answer::Nothing, |removed| {
+                    Answer::Written(removed.metadata.revision.counter())
+                })
+            })
+        }
+    };
+    match answered {
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::Conflict | ErrorKind::AlreadyExists | ErrorKind::NotFound
+            ) =>
+        {
+            Ok(Answer::Refused)
+        }
+        answered => Ok(answered?),
+    }
+}
+
+/// Prints every change, as a watcher sees it.
+async fn see(store: Arc<Embedded>, from: Revision) -> Outcome {
+    let mut events = store.watch(Kind::HostClaim, from).await?;
+    while let Some(event) = events.next().await {
+        if let Some((key, version)) = change_of(&event)? {
+            print(&script::seen(&key, version))?;
+        }
+    }
+    Err("a watch ended".into())
 }
 
 /// Prints a line as one write, so that it is not torn by others.

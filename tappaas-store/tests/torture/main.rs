@@ -5,10 +5,12 @@
 #![cfg(test)]
 
 mod disk;
+mod history;
 mod kill;
 mod model;
 mod power_cut;
 mod random;
+mod script;
 
 use std::{error::Error, process::ExitCode};
 
@@ -17,7 +19,7 @@ type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 type Test = (&'static str, fn() -> Outcome);
 
 const SEEDS: u64 = 100;
-const ROUNDS: u64 = 10;
+const ROUNDS: u64 = 50;
 
 fn main() -> ExitCode {
     let report = std::panic::take_hook();
@@ -55,7 +57,11 @@ fn run(filters: &[&str]) -> Outcome {
         .iter()
         .filter(|filter| !filter.starts_with('-'))
         .collect();
-    let tests: [Test; 2] = [
+    let tests: [Test; 3] = [
+        (
+            "answers_that_no_order_explains_are_found",
+            history::finds_what_cannot_be,
+        ),
         ("power_cuts_lose_nothing_that_was_answered", || {
             power_cut::soak(0, SEEDS)
         }),
