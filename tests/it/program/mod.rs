@@ -7,6 +7,7 @@
     reason = "a test fails by panicking, waits for conditions, and says what it could not try"
 )]
 
+mod acknowledged;
 mod census;
 mod first_page;
 mod inside;
