@@ -50,8 +50,11 @@ fn run(arguments: &[String]) -> Result {
         Some((task, rest)) if task == "soak" && rest.is_empty() => {
             soak::run_all(&Workspace::from_environment())
         }
-        Some((task, rest)) if task == "bench" && rest == ["switch"] => {
-            switch::run_all(&Workspace::from_environment(), switch::Amount::FULL)
+        Some((task, rest))
+            if task == "bench" && rest.first().is_some_and(|name| name == "switch") =>
+        {
+            let amount = switch::Amount::of(&rest[1..])?;
+            switch::run_all(&Workspace::from_environment(), amount)
         }
         Some((task, _)) if !["test", "soak"].contains(&task.as_str()) && !asks(task) => {
             Err(format!("no task `{task}`; `cargo xtask help` lists them").into())

@@ -1,4 +1,5 @@
 use std::fs;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -57,10 +58,30 @@ pub(crate) struct Amount {
 }
 
 impl Amount {
-    pub(crate) const FULL: Self = Self {
+    const FULL: Self = Self {
         deploys: 100,
         without: Duration::from_secs(600),
     };
+
+    /// The full amount, but for what the options say otherwise.
+    pub(crate) fn of(options: &[String]) -> Result<Self> {
+        let mut amount = Self::FULL;
+        for option in options {
+            match option.split_once('=') {
+                Some(("--deploys", number)) => amount.deploys = number.parse::<NonZeroU32>()?.get(),
+                Some(("--without", seconds)) => {
+                    amount.without = Duration::from_secs(seconds.parse()?);
+                }
+                _ => {
+                    return Err(format!(
+                        "no option `{option}`; there are --deploys=N and --without=SECONDS"
+                    )
+                    .into());
+                }
+            }
+        }
+        Ok(amount)
+    }
 }
 
 /// Counts the requests that fail while podinfo is deployed again and again, scaled, restarted, rolled back, crashes, has no server, and
