@@ -18,7 +18,7 @@ type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
 type Test = (&'static str, fn() -> Outcome);
 
-const SEEDS: u64 = 100;
+const SEEDS: u64 = 1000;
 const ROUNDS: u64 = 50;
 
 fn main() -> ExitCode {
