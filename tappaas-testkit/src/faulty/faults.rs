@@ -1,9 +1,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, PoisonError},
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use futures::future::BoxFuture;
 use tappaas_core::{Digest, ErrorKind};
 
 /// What goes wrong.
@@ -76,7 +78,27 @@ pub struct Odds {
 pub struct Faults {
     rule: Rule,
     spared: BTreeSet<String>,
+    hook: Option<Hook>,
     turns: Mutex<Turns>,
+}
+
+/// A call on its way, as [`Faults::hooked`] is told of it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Call {
+    /// What is called.
+    pub verb: &'static str,
+    /// Which call of this verb, from 1.
+    pub number: u64,
+    /// It was made, or met its fault, and its caller is about to be answered. If not, it is about to be made.
+    pub done: bool,
+}
+
+struct Hook(Arc<dyn Fn(Call) -> BoxFuture<'static, ()> + Send + Sync>);
+
+impl fmt::Debug for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Hook").finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
@@ -130,6 +152,24 @@ impl Faults {
         self
     }
 
+    /// Every call waits for `hook` twice: before it is made, and before its caller is answered. A hook that never returns is what a
+    /// caller sees of its own death. Items of watches are not calls.
+    #[must_use]
+    pub fn hooked<F>(mut self, hook: impl Fn(Call) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.hook = Some(Hook(Arc::new(move |call| Box::pin(hook(call)))));
+        self
+    }
+
+    /// How often each verb was called, and how many items of watches came.
+    pub fn counts(&self) -> BTreeMap<&'static str, u64> {
+        let turns = self.turns.lock();
+        let turns = turns.unwrap_or_else(PoisonError::into_inner);
+        turns.counts.clone()
+    }
+
     /// The faults that happened, in order.
     pub fn injected(&self) -> Vec<Injected> {
         let turns = self.turns.lock();
@@ -143,37 +183,49 @@ impl Faults {
         Self {
             rule,
             spared: BTreeSet::new(),
+            hook: None,
             turns: Mutex::default(),
         }
     }
 
-    pub(super) fn of_call(&self, verb: &'static str) -> Option<Fault> {
+    pub(super) fn of_call(&self, verb: &'static str) -> (Call, Option<Fault>) {
         self.turn(verb, |fault| {
             fault.of_call() && !matches!(fault, Fault::Stale(_))
         })
     }
 
     /// As [`Faults::of_call`], for a verb that can be answered from the past.
-    pub(super) fn of_read(&self, verb: &'static str) -> Option<Fault> {
+    pub(super) fn of_read(&self, verb: &'static str) -> (Call, Option<Fault>) {
         self.turn(verb, Fault::of_call)
     }
 
     pub(super) fn of_item(&self, verb: &'static str) -> Option<Fault> {
-        self.turn(verb, Fault::of_item)
+        self.turn(verb, Fault::of_item).1
     }
 
-    fn turn(&self, verb: &'static str, applies: impl Fn(Fault) -> bool) -> Option<Fault> {
+    pub(super) async fn tell(&self, call: Call) {
+        if let Some(Hook(hook)) = &self.hook {
+            hook(call).await;
+        }
+    }
+
+    fn turn(&self, verb: &'static str, applies: impl Fn(Fault) -> bool) -> (Call, Option<Fault>) {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         let count = turns.counts.entry(verb).or_default();
         *count += 1;
-        let call = *count;
+        let number = *count;
         let fault = match &self.rule {
-            Rule::Script(script) => script.get(&(verb.to_owned(), call)).copied(),
-            Rule::Seed(seed, odds) => odds.draw(&format!("{seed} {verb} {call}"), &applies),
+            Rule::Script(script) => script.get(&(verb.to_owned(), number)).copied(),
+            Rule::Seed(seed, odds) => odds.draw(&format!("{seed} {verb} {number}"), &applies),
         };
-        let fault = fault.filter(|fault| applies(*fault) && !self.spared.contains(verb))?;
-        turns.injected.push(Injected { verb, call, fault });
-        Some(fault)
+        let fault = fault.filter(|fault| applies(*fault) && !self.spared.contains(verb));
+        turns.injected.extend(fault.map(|fault| Injected {
+            verb,
+            call: number,
+            fault,
+        }));
+        let done = false;
+        (Call { verb, number, done }, fault)
     }
 }
 

@@ -28,7 +28,7 @@ use futures::{
 };
 use tappaas_core::{Error, Result};
 
-pub use faults::{Fault, Faults, Injected, Odds};
+pub use faults::{Call, Fault, Faults, Injected, Odds};
 use state::Past;
 
 /// A backend with faults in front of it. Implements every backend trait, `Store` and `Durable` over an inner one.
@@ -53,8 +53,11 @@ impl<T: ?Sized> Faulty<T> {
     where
         F: Future<Output = Result<R>>,
     {
-        let fault = self.faults.of_call(verb);
-        self.meet(verb, fault, call).await
+        let (told, fault) = self.faults.of_call(verb);
+        self.faults.tell(told).await;
+        let answer = self.meet(verb, fault, call).await;
+        self.faults.tell(Call { done: true, ..told }).await;
+        answer
     }
 
     async fn meet<R, F>(

@@ -10,7 +10,7 @@ use tappaas_core::{
     Row, Store,
 };
 
-use super::{Fault, Faulty};
+use super::{Call, Fault, Faulty};
 
 /// So many answers to the same question are remembered.
 const ANSWERS_MAX: usize = 16;
@@ -56,17 +56,24 @@ impl<T: ?Sized> Faulty<T> {
     where
         F: Future<Output = Result<R>>,
     {
-        let fault = self.faults.of_read(verb);
+        let (told, fault) = self.faults.of_read(verb);
+        self.faults.tell(told).await;
         let stale = match fault {
             Some(Fault::Stale(ago)) => Answers::recall(all, &question, ago),
             _ => None,
         };
-        if let Some(answer) = stale {
-            return Ok(answer);
-        }
-        let answer = self.meet(verb, fault, call).await?;
-        Answers::remember(all, question, &answer);
-        Ok(answer)
+        let answer = match stale {
+            Some(answer) => Ok(answer),
+            None => {
+                let answer = self.meet(verb, fault, call).await;
+                if let Ok(answer) = &answer {
+                    Answers::remember(all, question, answer);
+                }
+                answer
+            }
+        };
+        self.faults.tell(Call { done: true, ..told }).await;
+        answer
     }
 
     /// Remembers what a write left, so that a later read can miss the write after it.
