@@ -6,17 +6,24 @@ use std::{
 
 use futures::StreamExt;
 use serde_json::Value;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Notify, broadcast, watch};
 
 use crate::{Clock, Event, Key, Kind, ListRequest, Object, Result, Revision, Scope, Store};
 
 /// How many changed keys a slow subscriber may be behind before it is told to look at everything again.
 const CHANGES_MAX: usize = 4096;
 
+/// The time between the end of a watch and the next listing, doubled from failure to failure.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
+
 /// Everything of one kind, kept current by a watch.
 #[derive(Debug)]
 pub(super) struct Cache {
     kind: Kind,
+    /// Time between listings, should the watch have left something out.
+    relist: Duration,
+    /// The watch did leave something out.
+    doubted: Notify,
     objects: Mutex<Objects>,
     /// `None` until the first listing is in.
     revision: watch::Sender<Option<Revision>>,
@@ -95,9 +102,11 @@ pub(crate) enum Change {
 }
 
 impl Cache {
-    pub(super) fn new(kind: Kind) -> Self {
+    pub(super) fn new(kind: Kind, relist: Duration) -> Self {
         Self {
             kind,
+            relist,
+            doubted: Notify::new(),
             objects: Mutex::default(),
             revision: watch::Sender::new(None),
             changes: broadcast::Sender::new(CHANGES_MAX),
@@ -146,51 +155,111 @@ impl Cache {
             .await;
     }
 
+    /// Lists again soon, unless the cache has an object as a write left it: then the watch left that out.
+    pub(super) fn verify(&self, left: &Object, gone: bool) {
+        let revision = left.metadata.revision;
+        let held = self.get(&left.key()).map(|held| held.metadata.revision);
+        let behind = match held {
+            Some(held) => held < revision,
+            None => !gone,
+        };
+        if behind {
+            self.doubt();
+        }
+    }
+
+    /// Lists again soon.
+    pub(super) fn doubt(&self) {
+        self.doubted.notify_one();
+    }
+
     /// Feeds the cache until it is dropped; a failure is waited out.
     pub(super) async fn run(&self, store: &dyn Store, clock: &dyn Clock) {
-        let mut pause = Duration::from_millis(50);
+        let mut pause = PAUSE.0;
         loop {
-            match self.follow(store).await {
-                Ok(()) => pause = Duration::from_millis(50),
+            match self.follow(store, clock).await {
+                Ok(()) => pause = PAUSE.0,
                 Err(error) => {
                     tracing::warn!(kind = %self.kind, ?error, "cannot follow the store; trying again");
-                    clock.sleep(pause).await;
-                    pause = (pause * 2).min(Duration::from_secs(10));
+                    pause = (pause * 2).min(PAUSE.1);
                 }
             }
+            clock.sleep(pause).await;
         }
     }
 
-    /// Lists, then follows the changes until the watch ends.
-    async fn follow(&self, store: &dyn Store) -> Result<()> {
+    /// Lists, then follows the changes until the watch ends or it is time to list again.
+    async fn follow(&self, store: &dyn Store, clock: &dyn Clock) -> Result<()> {
         let revision = self.fill(store).await?;
         let mut events = store.watch(self.kind, revision).await?;
-        while let Some(event) = events.next().await {
+        let mut time = clock.sleep(self.relist);
+        loop {
+            let event = tokio::select! {
+                event = events.next() => event,
+                () = self.doubted.notified() => None,
+                () = &mut time => None,
+            };
             match event {
-                Event::Applied(object) => self.apply(object, false),
-                Event::Deleted(object) => self.apply(object, true),
-                Event::Bookmark(revision) => self.advance(revision),
-                Event::Expired => break,
+                Some(Event::Applied(object)) => self.apply(object, false),
+                Some(Event::Deleted(object)) => self.apply(object, true),
+                Some(Event::Bookmark(revision)) => self.advance(revision),
+                Some(Event::Expired) => {
+                    // The store may have gone back, as to a backup: what it lists next counts, however old.
+                    self.revision.send_replace(None);
+                    return Ok(());
+                }
+                None => return Ok(()),
             }
         }
-        Ok(())
     }
 
+    /// Lists, and returns the revision to go on from. A listing older than what was seen is not taken: nobody is shown the past.
     async fn fill(&self, store: &dyn Store) -> Result<Revision> {
         let mut request = ListRequest::new(self.kind, Scope::cluster());
         let mut objects = Objects::default();
         loop {
             let page = store.list(&request).await?;
-            page.objects
-                .into_iter()
-                .for_each(|object| objects.insert(object.key(), Arc::new(object)));
+            for object in page.objects {
+                objects.insert(object.key(), self.shared(object));
+            }
             request.after = page.next;
             if request.after.is_none() {
-                *self.lock() = objects;
-                self.advance(page.revision);
-                let _ = self.changes.send(Change::All);
+                let seen = *self.revision.borrow();
+                if let Some(seen) = seen.filter(|seen| *seen > page.revision) {
+                    return Ok(seen);
+                }
+                self.replace(objects, page.revision);
                 return Ok(page.revision);
             }
+        }
+    }
+
+    /// The object itself if it is known, so that a listing keeps nothing twice.
+    fn shared(&self, object: Object) -> Arc<Object> {
+        let known = self.get(&object.key());
+        let same = known.filter(|known| known.metadata.revision == object.metadata.revision);
+        same.unwrap_or_else(|| Arc::new(object))
+    }
+
+    /// Takes a listing, and tells what in it is news.
+    fn replace(&self, objects: Objects, revision: Revision) {
+        let first = !self.synced();
+        let old = std::mem::replace(&mut *self.lock(), objects);
+        self.advance(revision);
+        if first {
+            let _ = self.changes.send(Change::All);
+            return;
+        }
+        let new = self.lock().by_key.clone();
+        let same = |one: &Arc<Object>, other: Option<&Arc<Object>>| {
+            other.is_some_and(|other| Arc::ptr_eq(one, other))
+        };
+        let gone = old.by_key.keys().filter(|key| !new.contains_key(*key));
+        let news = new
+            .iter()
+            .filter(|(key, object)| !same(object, old.by_key.get(*key)));
+        for key in news.map(|(key, _)| key).chain(gone) {
+            let _ = self.changes.send(Change::Key(key.clone()));
         }
     }
 

@@ -40,12 +40,13 @@ pub struct Client {
 }
 
 impl Client {
-    /// Creates a client. Its cache is empty until [`Client::run`] runs.
-    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
+    /// Creates a client. Its cache is empty until [`Client::run`] runs, and listed anew each `relist`, should an event have been lost.
+    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, relist: Duration) -> Self {
+        let caches = Kind::ALL.into_iter().map(|kind| Cache::new(kind, relist));
         Self {
             store,
             clock,
-            caches: Kind::ALL.into_iter().map(Cache::new).collect(),
+            caches: caches.collect(),
         }
     }
 
@@ -178,9 +179,7 @@ impl Client {
             let stored = self.store.get(&key).await?;
             let stored = stored.ok_or_else(|| Error::not_found(format!("{key} does not exist")))?;
             let mut object = Typed::<S>::from_object(&stored)?;
-            self.cache(S::KIND)
-                .reach_within(object.metadata.revision, &*self.clock)
-                .await?;
+            self.reach(&stored, false).await?;
             change(&mut object)?;
             match self.update(&object).await {
                 Err(error) if error.kind() == ErrorKind::Conflict => {}
@@ -197,12 +196,10 @@ impl Client {
     /// # Errors
     /// What the store says.
     pub async fn delete(&self, key: &Key) -> Result<()> {
-        if let Some(left) = self.store.delete(key, Precondition::Present).await? {
-            self.cache(key.kind)
-                .reach_within(left.metadata.revision, &*self.clock)
-                .await?;
+        match self.store.delete(key, Precondition::Present).await? {
+            Some(left) => self.reach(&left, left.metadata.finalizers.is_empty()).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Deletes an object if it is still as it was read.
@@ -211,12 +208,10 @@ impl Client {
     /// `Conflict` if it changed since.
     pub async fn delete_unchanged<S: Spec>(&self, object: &Typed<S>) -> Result<()> {
         let unchanged = Precondition::Revision(object.metadata.revision);
-        if let Some(left) = self.store.delete(&object.key(), unchanged).await? {
-            self.cache(S::KIND)
-                .reach_within(left.metadata.revision, &*self.clock)
-                .await?;
+        match self.store.delete(&object.key(), unchanged).await? {
+            Some(left) => self.reach(&left, left.metadata.finalizers.is_empty()).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// The stored object with the changes of a typed one.
@@ -243,10 +238,31 @@ impl Client {
     }
 
     async fn seen<S: Spec>(&self, stored: Object) -> Result<Typed<S>> {
-        self.cache(S::KIND)
-            .reach_within(stored.metadata.revision, &*self.clock)
-            .await?;
+        let (deletion, finalizers) = (&stored.metadata.deletion, &stored.metadata.finalizers);
+        let gone = deletion.is_some() && finalizers.is_empty();
+        self.reach(&stored, gone).await?;
         Typed::from_object(&stored)
+    }
+
+    /// Has a kind listed again soon, because the cache lacks what the store has.
+    pub(crate) fn doubt(&self, kind: Kind) {
+        self.cache(kind).doubt();
+    }
+
+    /// Waits until the cache has seen how a write left an object, or what came later.
+    async fn reach(&self, left: &Object, gone: bool) -> Result<()> {
+        let cache = self.cache(left.kind);
+        tokio::select! {
+            biased;
+            () = cache.reach(left.metadata.revision) => {
+                cache.verify(left, gone);
+                Ok(())
+            }
+            () = self.clock.sleep(OWN_WRITE_TIMEOUT) => {
+                cache.doubt();
+                Err(Error::unavailable("the cache does not follow the store"))
+            }
+        }
     }
 
     fn cache(&self, kind: Kind) -> &Cache {
@@ -266,14 +282,4 @@ fn readable<S: Spec>(objects: &[Arc<Object>]) -> Vec<Typed<S>> {
             }
         });
     readable.collect()
-}
-
-impl Cache {
-    async fn reach_within(&self, revision: crate::Revision, clock: &dyn Clock) -> Result<()> {
-        tokio::select! {
-            biased;
-            () = self.reach(revision) => Ok(()),
-            () = clock.sleep(OWN_WRITE_TIMEOUT) => Err(Error::unavailable("the cache does not follow the store")),
-        }
-    }
 }

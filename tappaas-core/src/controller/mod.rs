@@ -39,7 +39,7 @@ pub struct Settings {
     pub concurrency: usize,
     /// Builds run at the same time.
     pub builds: usize,
-    /// Time between looks at everything, should a change have been missed.
+    /// Time between looks at everything, in the store too, should a change have been missed.
     pub resync: Duration,
 }
 

@@ -42,7 +42,7 @@ impl Platform {
         backends.check()?;
         let store = backends.store.clone();
         let context = Context {
-            client: Client::new(store.clone(), clock.clone()),
+            client: Client::new(store.clone(), clock.clone(), settings.resync),
             store,
             backends,
             clock,
