@@ -86,6 +86,8 @@ async fn follow(reconciler: Arc<dyn Reconcile>, clock: Arc<dyn Clock>, queue: Ar
     loop {
         match reconciler.wakes().await {
             Ok(mut wakes) => {
+                // What changed before it was listened to.
+                reconciler.all().into_iter().for_each(|key| queue.add(key));
                 while let Some(key) = wakes.next().await {
                     queue.add(key);
                 }
@@ -97,6 +99,5 @@ async fn follow(reconciler: Arc<dyn Reconcile>, clock: Arc<dyn Clock>, queue: Ar
             ),
         }
         clock.sleep(Duration::from_millis(500)).await;
-        reconciler.all().into_iter().for_each(|key| queue.add(key));
     }
 }
