@@ -3,8 +3,8 @@ use crate::{
     Error, ErrorKind, Kind, Metadata, Owner, Result, Scope,
     controller::{Context, FINALIZER},
     model::{
-        ApplicationKey, BuildObjectSpec, HostClaim, HostClaimSpec, Operation, OperationSpec,
-        OperationState, OperationVerb, Typed, VolumeObject, VolumeObjectSpec,
+        ApplicationKey, BuildObjectSpec, HostClaimSpec, Operation, OperationSpec, OperationState,
+        OperationVerb, Spec, Typed, VolumeObject, VolumeObjectSpec,
     },
 };
 
@@ -22,10 +22,8 @@ impl Context {
                     application: snapshot.key.clone(),
                     host,
                 };
-                let claim =
-                    HostClaim::new(Metadata::new(&Scope::cluster(), spec.host.claim()), spec);
-                // Somebody else's claim shows in the next snapshot.
-                ignore(ErrorKind::AlreadyExists, self.client.create(&claim).await)
+                self.create(Metadata::new(&Scope::cluster(), spec.host.claim()), spec)
+                    .await
             }
             Step::ReleaseHost { host } => self.release_host(snapshot, &host.claim()).await,
             Step::ApplyVolume(volume) => self.apply_volume(snapshot, volume).await,
@@ -67,12 +65,21 @@ impl Context {
         }
     }
 
-    async fn create<S: crate::model::Spec>(&self, metadata: Metadata, spec: S) -> Result<()> {
-        // Its name is its number: who was quicker made the same thing, or the next snapshot shows what else.
-        ignore(
-            ErrorKind::AlreadyExists,
-            self.client.create(&Typed::new(metadata, spec)).await,
-        )
+    /// Creates what has a name of its own: who was quicker made the same thing, or the next snapshot shows what else.
+    async fn create<S: Spec>(&self, metadata: Metadata, spec: S) -> Result<()> {
+        let object = Typed::new(metadata, spec);
+        match self.client.create(&object).await {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                let key = object.key();
+                if self.client.raw(&key).is_some() {
+                    return Ok(());
+                }
+                // Not shown yet. To plan again at once would be to ask for it again and again.
+                self.client.doubt(key.kind);
+                Err(Error::conflict(format!("{key} is not in the cache yet")))
+            }
+            created => created.map(drop),
+        }
     }
 
     async fn cancel_build(&self, snapshot: &Snapshot, number: u64) -> Result<()> {
@@ -146,11 +153,18 @@ impl Context {
         for host in snapshot.claims.keys() {
             self.release_host(snapshot, &host.claim()).await?;
         }
+        // As they were read: under their names may be those of an application made anew.
         for release in &snapshot.releases {
-            self.client.delete(&release.key()).await?;
+            ignore(
+                ErrorKind::NotFound,
+                self.client.delete_unchanged(release).await,
+            )?;
         }
         for build in &snapshot.builds {
-            self.client.delete(&build.key()).await?;
+            ignore(
+                ErrorKind::NotFound,
+                self.client.delete_unchanged(build).await,
+            )?;
         }
         let mut application = snapshot.application.clone();
         application

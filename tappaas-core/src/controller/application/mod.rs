@@ -2,6 +2,7 @@
 
 mod command;
 mod execute;
+mod fresh;
 mod plan;
 mod read;
 mod report;
@@ -13,7 +14,7 @@ mod target;
 mod template;
 mod verdict;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream, stream::BoxStream};
@@ -27,7 +28,7 @@ pub use template::{RELEASE_PROCESS, processes};
 use super::{Context, drive::Reconcile, wakes};
 use crate::{
     Chain, Digest, Key, Kind, Result, Scope,
-    model::{ApplicationKey, ApplicationSpec, Release},
+    model::{ApplicationKey, ApplicationSpec, OperationSpec, Release},
 };
 
 /// When what is in the way, and may pass without anybody telling, is looked at again.
@@ -54,9 +55,11 @@ impl Reconcile for ApplicationController {
     async fn reconcile(&self, key: &Key) -> Result<Option<Duration>> {
         let key = ApplicationKey::new(&key.scope, &key.name)?;
         let Some(snapshot) = self.context.snapshot(&key).await? else {
+            self.context.check_gone(&key).await?;
             self.context.finish_operations(&key).await?;
             return Ok(None);
         };
+        self.context.check_fresh(&snapshot).await?;
         let plan = plan(&snapshot);
         let (mut acted, mut next) = (false, plan.next);
         for step in plan.steps {
@@ -89,10 +92,20 @@ impl Reconcile for ApplicationController {
         Ok(stream::select_all([own, callee, releases, builds, operations, workloads]).boxed())
     }
 
+    /// Also applications that are gone, but with operations that nobody has ended.
     fn all(&self) -> Vec<Key> {
-        self.context
-            .client
-            .keys(Kind::Application, &Scope::cluster())
+        let client = &self.context.client;
+        let operations = client.list::<OperationSpec>(&Scope::cluster());
+        let open = operations
+            .iter()
+            .filter(|operation| !operation.status.state.ended());
+        let named = open.map(|operation| {
+            let (scope, name) = (operation.metadata.scope(), &operation.spec.application);
+            Key::new(Kind::Application, scope, name.as_str())
+        });
+        let mut all: BTreeSet<Key> = named.collect();
+        all.extend(client.keys(Kind::Application, &Scope::cluster()));
+        all.into_iter().collect()
     }
 }
 

@@ -46,8 +46,12 @@ async fn the_releases_of_an_application_made_anew_are_kept() {
         &world,
         |question| matches!(question, Question::Got(asked) if *asked == key("web").object()),
     );
-    let accepted = world.platform.destroy(&key("web")).await.unwrap();
+    // Any change of a release has the collector look.
+    let mut release = world.releases("web").pop().unwrap();
+    release.metadata.labels.insert("a".into(), "b".into());
+    world.platform.client().update(&release).await.unwrap();
     came.notified().await;
+    let accepted = world.platform.destroy(&key("web")).await.unwrap();
     let operation = world.ended(&accepted).await;
     assert_eq!(operation.status.state, OperationState::Succeeded);
     world.healthy("web", content("v2"), 1).await;
