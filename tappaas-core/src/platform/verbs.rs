@@ -276,15 +276,24 @@ impl Platform {
                 Ok(())
             })
             .await?;
-        let Some(before) = before else {
+        if before.is_none() && self.has_come(key, &application) {
             return Ok(unchanged(&application));
-        };
+        }
         let request = Request {
             verb,
             origin: Some(origin(&application.spec)),
-            before: Some(before),
+            before,
         };
         self.accept(key, &application, request).await
+    }
+
+    /// Says whether nothing more comes of what an application wants. If not, who asks for the same again, as after a lost reply,
+    /// waits for it as the first did.
+    fn has_come(&self, key: &ApplicationKey, application: &Application) -> bool {
+        let wanted = origin(&application.spec);
+        let releases = self.context.releases(key);
+        let latest = releases.last().filter(|r| r.spec.origin == wanted);
+        latest.is_some_and(|latest| latest.status.phase.ended())
     }
 
     pub(super) async fn modify(
