@@ -4,3 +4,4 @@ mod clock;
 mod complete;
 mod conformance;
 mod faulty;
+mod sieve;
