@@ -250,7 +250,7 @@ impl Client {
     }
 
     /// Waits until the cache has seen how a write left an object, or what came later.
-    async fn reach(&self, left: &Object, gone: bool) -> Result<()> {
+    pub(crate) async fn reach(&self, left: &Object, gone: bool) -> Result<()> {
         let cache = self.cache(left.kind);
         tokio::select! {
             biased;

@@ -65,18 +65,17 @@ impl Context {
         }
     }
 
-    /// Creates what has a name of its own: who was quicker made the same thing, or the next snapshot shows what else.
+    /// Creates what has a name of its own. If it is there already, somebody was quicker, and the next plan knows what with.
     async fn create<S: Spec>(&self, metadata: Metadata, spec: S) -> Result<()> {
         let object = Typed::new(metadata, spec);
         match self.client.create(&object).await {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 let key = object.key();
-                if self.client.raw(&key).is_some() {
-                    return Ok(());
+                if self.client.get::<S>(&key.scope, &key.name)?.is_none() {
+                    self.client.doubt(key.kind);
                 }
-                // Not shown yet. To plan again at once would be to ask for it again and again.
-                self.client.doubt(key.kind);
-                Err(Error::conflict(format!("{key} is not in the cache yet")))
+                // An error, since a plan that still does not know it would ask for it again and again.
+                Err(Error::conflict(format!("{key} is there already")))
             }
             created => created.map(drop),
         }

@@ -1,57 +1,66 @@
 use super::{Snapshot, release_name};
 use crate::{
-    Error, Key, Kind, Result,
+    Error, Key, Kind, Object, Result, Scope,
+    backend::Frontend,
     controller::Context,
-    model::{ApplicationKey, Typed},
+    model::{ApplicationKey, Host, ReleaseSpec, Typed},
 };
 
-/// A cache may lag behind the store, and one kind's behind another's. What looks as if something were to be taken away is therefore
-/// not planned from before the store itself says the same.
+/// A cache may lag behind the store, and one kind's behind another's: nothing is done before the store itself has been asked for what,
+/// if it were unknown, would have something taken away.
 impl Context {
     /// Refuses to take an application for gone that is there.
     pub(super) async fn check_gone(&self, key: &ApplicationKey) -> Result<()> {
         match self.store.get(&key.object()).await? {
-            Some(_) => Err(self.behind(&key.object())),
+            Some(stored) => Err(self.behind(&stored).await),
             None => Ok(()),
         }
     }
 
-    /// Refuses a snapshot of an application that is another one by now, or that lacks the end of its history.
+    /// Refuses a snapshot of an application that is another one by now, or that lacks the end of its history or one of its hosts.
     pub(super) async fn check_fresh(&self, snapshot: &Snapshot) -> Result<()> {
         let application = &snapshot.application.metadata;
+        let key = snapshot.key.object();
+        match self.store.get(&key).await? {
+            Some(stored) if stored.metadata.revision == application.revision => {}
+            Some(stored) => return Err(self.behind(&stored).await),
+            None => {
+                self.client.doubt(key.kind);
+                return Err(Error::conflict(format!("{key} is gone")));
+            }
+        }
         if application.deletion.is_some() {
-            let stored = self.store.get(&snapshot.key.object()).await?;
-            let same = stored.is_some_and(|stored| stored.metadata.uid == application.uid);
-            return match same {
-                true => Ok(()),
-                false => Err(self.behind(&snapshot.key.object())),
-            };
+            return Ok(());
         }
-        match unknown(snapshot) {
-            Some(version) => self.check_unknown(snapshot, version).await,
-            None => Ok(()),
+        if let Some(version) = unknown(snapshot) {
+            let name = release_name(snapshot.key.name.as_str(), version);
+            let key = Key::new(Kind::Release, snapshot.key.scope(), name);
+            let readable = |stored: &Object| Typed::<ReleaseSpec>::from_object(stored).is_ok();
+            self.check_shown(&key, readable).await?;
         }
+        for host in unclaimed(snapshot) {
+            let key = Key::new(Kind::HostClaim, Scope::cluster(), host.claim());
+            self.check_shown(&key, |_| true).await?;
+        }
+        Ok(())
     }
 
-    /// Refuses to overlook a release that is there.
-    async fn check_unknown(&self, snapshot: &Snapshot, version: u64) -> Result<()> {
-        let name = release_name(snapshot.key.name.as_str(), version);
-        let key = Key::new(Kind::Release, snapshot.key.scope(), name);
-        let stored = self.store.get(&key).await?;
-        let shown = self.client.raw(&key);
-        let shown = shown.map(|shown| shown.metadata.revision);
+    /// Refuses to overlook an object that the store has otherwise than the cache, if it counts.
+    async fn check_shown(&self, key: &Key, counts: impl Fn(&Object) -> bool + Send) -> Result<()> {
+        let shown = self.client.raw(key).map(|shown| shown.metadata.revision);
+        let stored = self.store.get(key).await?;
         match stored.filter(|stored| Some(stored.metadata.revision) != shown) {
-            // One that cannot be read is not waited for.
-            Some(stored) if Typed::<crate::model::ReleaseSpec>::from_object(&stored).is_ok() => {
-                Err(self.behind(&key))
-            }
+            Some(stored) if counts(&stored) => Err(self.behind(&stored).await),
             _ => Ok(()),
         }
     }
 
-    fn behind(&self, key: &Key) -> Error {
-        self.client.doubt(key.kind);
-        Error::conflict(format!("the cache is behind the store about {key}"))
+    /// Waits until the cache has caught up; what was planned from it is void.
+    async fn behind(&self, stored: &Object) -> Error {
+        match self.client.reach(stored, false).await {
+            Ok(()) => Error::conflict(format!("{} was read too early", stored.key())),
+            Err(error) => error,
+        }
     }
 }
 
@@ -68,4 +77,17 @@ fn unknown(snapshot: &Snapshot) -> Option<u64> {
     newest
         .filter(|newest| Some(*newest) > latest)
         .or_else(|| healthy.filter(|healthy| Some(*healthy) > current))
+}
+
+/// Hosts that lead here, though nobody is known to own them.
+fn unclaimed(snapshot: &Snapshot) -> impl Iterator<Item = &Host> + Send {
+    let frontends = snapshot
+        .routes
+        .values()
+        .map(|status| &status.route.frontend);
+    let hosts = frontends.flat_map(|frontend| match frontend {
+        Frontend::Http { hosts, .. } => hosts.as_slice(),
+        Frontend::Inner { .. } => &[],
+    });
+    hosts.filter(|host| !snapshot.claims.contains_key(*host))
 }

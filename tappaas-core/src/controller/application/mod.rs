@@ -59,8 +59,10 @@ impl Reconcile for ApplicationController {
             self.context.finish_operations(&key).await?;
             return Ok(None);
         };
-        self.context.check_fresh(&snapshot).await?;
         let plan = plan(&snapshot);
+        if !plan.steps.is_empty() {
+            self.context.check_fresh(&snapshot).await?;
+        }
         let (mut acted, mut next) = (false, plan.next);
         for step in plan.steps {
             tracing::debug!(application = %key, %step, "execute");

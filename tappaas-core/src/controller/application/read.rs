@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Caller, Snapshot, Unreached, routes, template};
 use crate::{
-    Chain, Kind, ListRequest, Name, Result,
+    Chain, Kind, ListRequest, Name, Object, Result,
     backend::{PeerAddress, RouteId, WorkloadId, WorkloadStatus},
     client::Reference,
     controller::Context,
@@ -51,7 +51,7 @@ impl Context {
             application,
         };
         snapshot.volumes.retain(|volume| volume.application == *key);
-        snapshot.claims = self.claims(&snapshot);
+        snapshot.claims = self.claims(&snapshot)?;
         self.callers(&mut snapshot).await?;
         snapshot.workloads = self.workloads(&snapshot).await?;
         snapshot.peers = self.peers(&snapshot).await;
@@ -72,9 +72,10 @@ impl Context {
         let mut releases = Vec::new();
         loop {
             let page = self.store.list(&request).await?;
-            for object in &page.objects {
-                let release = Release::from_object(object)?;
-                releases.extend(Some(release).filter(|r| r.spec.application == key.name));
+            // One of another application that cannot be read is no matter of this one.
+            let named = |object: &&Object| object.spec["application"] == key.name.as_str();
+            for object in page.objects.iter().filter(named) {
+                releases.push(Release::from_object(object)?);
             }
             request.after = page.next;
             if request.after.is_none() {
@@ -96,7 +97,8 @@ impl Context {
         operations
     }
 
-    fn claims(&self, snapshot: &Snapshot) -> BTreeMap<Host, ApplicationKey> {
+    /// A claim that cannot be read is no free host, nor one that is lost.
+    fn claims(&self, snapshot: &Snapshot) -> Result<BTreeMap<Host, ApplicationKey>> {
         let wanted: BTreeSet<Host> = snapshot
             .releases
             .iter()
@@ -104,14 +106,13 @@ impl Context {
             .collect();
         let held = snapshot.application.status.hosts.iter().cloned();
         let hosts = wanted.into_iter().chain(held);
-        let claim = |host: Host| -> Option<(Host, ApplicationKey)> {
+        let claim = |host: Host| -> Result<Option<(Host, ApplicationKey)>> {
             let claim: Option<HostClaim> = self
                 .client
-                .get::<HostClaimSpec>(&crate::Scope::cluster(), &host.claim())
-                .ok()?;
-            Some((host, claim?.spec.application))
+                .get::<HostClaimSpec>(&crate::Scope::cluster(), &host.claim())?;
+            Ok(claim.map(|claim| (host, claim.spec.application)))
         };
-        hosts.filter_map(claim).collect()
+        hosts.filter_map(|host| claim(host).transpose()).collect()
     }
 
     /// Asks where the bindings of the releases that run or may run are reached. One that leads nowhere is the matter of its release alone.
@@ -160,7 +161,14 @@ impl Context {
         });
         let mut callers = Vec::new();
         for (caller, bindings) in specs.chain(released) {
-            let application = ApplicationKey::new(&key.scope(), &caller)?;
+            let application = match ApplicationKey::new(&key.scope(), &caller) {
+                Ok(application) => application,
+                // No controller ever runs anything of it.
+                Err(error) => {
+                    tracing::error!(application = %key, error = %Chain(&error), "a caller without a name is left out");
+                    continue;
+                }
+            };
             for binding in bindings
                 .into_values()
                 .filter(|binding| binding.application == key.name)
