@@ -7,7 +7,7 @@ use super::{Context, drive::Reconcile, wakes};
 use crate::{
     ErrorKind, Key, Kind, Owner, Precondition, Result, Revision, Scope,
     client::Reference,
-    model::{ApplicationKey, ApplicationSpec, OperationSpec, Spec, Typed},
+    model::{ApplicationKey, ApplicationSpec, HostClaimSpec, OperationSpec, Spec, Typed},
 };
 
 /// Releases, builds and ended operations kept for each application.
@@ -158,7 +158,7 @@ fn older<K: Ord>(mut all: Vec<(K, Old)>) -> Vec<(K, Old)> {
     all
 }
 
-/// Removes workloads and routes whose application is gone, for as long as it is polled.
+/// Removes workloads, routes and host claims whose application is gone, for as long as it is polled.
 pub(super) async fn sweep(context: Arc<Context>, period: Duration) {
     loop {
         context.clock.sleep(period).await;
@@ -168,22 +168,47 @@ pub(super) async fn sweep(context: Arc<Context>, period: Duration) {
     }
 }
 
+/// What cannot be removed keeps nothing else from being removed.
 async fn sweep_once(context: &Context) -> Result<()> {
     let workloads = context.backends.scheduler.list().await?;
     let routes = context.backends.ingress.list().await?;
     for id in workloads {
-        if is_gone(context, &id.application).await? {
-            tracing::info!(workload = %id, "remove an orphan");
-            context.backends.scheduler.remove(&id).await?;
-        }
+        let removed = async {
+            if is_gone(context, &id.application).await? {
+                tracing::info!(workload = %id, "remove an orphan");
+                context.backends.scheduler.remove(&id).await?;
+            }
+            Ok(())
+        };
+        report(removed.await);
     }
     for id in routes {
-        if is_gone(context, &id.application).await? {
-            tracing::info!(route = %id, "remove an orphan");
-            context.backends.ingress.remove(&id).await?;
-        }
+        let removed = async {
+            if is_gone(context, &id.application).await? {
+                tracing::info!(route = %id, "remove an orphan");
+                context.backends.ingress.remove(&id).await?;
+            }
+            Ok(())
+        };
+        report(removed.await);
+    }
+    for claim in context.client.list::<HostClaimSpec>(&Scope::cluster()) {
+        let removed = async {
+            if is_gone(context, &claim.spec.application).await? {
+                tracing::info!(host = %claim.spec.host, "give back a host");
+                context.client.delete_unchanged(&claim).await?;
+            }
+            Ok(())
+        };
+        report(removed.await);
     }
     Ok(())
+}
+
+fn report(removed: Result<()>) {
+    if let Err(error) = removed {
+        tracing::warn!(?error, "cannot remove an orphan");
+    }
 }
 
 /// Asks the store itself, each time: what a lagging cache does not know, or what was made anew since, must not be destroyed.
