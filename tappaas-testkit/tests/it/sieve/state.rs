@@ -58,7 +58,7 @@ impl State {
             &application.spec,
             &application.status,
         );
-        let find = |version| releases.iter().find(|r| Some(r.spec.version) == version);
+        let find = |version| find(releases, name, version?);
         let current = find(status.current).map(source);
         let wanted: BTreeMap<_, _> = status
             .processes
@@ -118,7 +118,7 @@ impl State {
             let status = world.scheduler.observe(&id).await.unwrap();
             self.essence.push(format!("workload {id}"));
             for instance in status.into_iter().flat_map(|status| status.instances) {
-                let release = releases.iter().find(|r| r.spec.version == instance.release);
+                let release = find(releases, id.application.name.as_str(), instance.release);
                 let release = release.map(source);
                 let what = format!("instance of {id} of {release:?}");
                 for endpoint in instance.endpoints.into_values() {
@@ -172,6 +172,11 @@ fn describe(action: &Action, names: &BTreeMap<Endpoint, String>) -> String {
         .collect();
     each.sort_unstable();
     format!("{each:?}")
+}
+
+fn find<'a>(releases: &'a [Release], application: &str, version: u64) -> Option<&'a Release> {
+    let mut releases = releases.iter();
+    releases.find(|r| r.spec.application == *application && r.spec.version == version)
 }
 
 fn source(release: &Release) -> String {

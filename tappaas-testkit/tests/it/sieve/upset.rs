@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use tappaas_core::ErrorKind;
+use tappaas_core::{ErrorKind, Kind};
 use tappaas_testkit::faulty::Fault;
 
 /// Who is called.
@@ -61,6 +61,8 @@ pub(crate) enum What {
     DiesBefore,
     /// The platform dies after the call was made, before it sees the reply.
     DiesAfter,
+    /// As well, and its successor is first shown objects of one kind as they were so many changes ago.
+    DiesBehind(Kind, usize),
     Fault(Fault),
 }
 
@@ -92,11 +94,19 @@ impl Upset {
         }
     }
 
+    /// Of which kind the successor of a dead platform is shown the past, and how far back.
+    pub(crate) fn behind(&self) -> Option<(Kind, usize)> {
+        match self.what {
+            What::DiesBehind(kind, ago) => Some((kind, ago)),
+            _ => None,
+        }
+    }
+
     /// At which call the platform dies, and whether that is made.
     pub(crate) fn death(&self, backend: Backend) -> Option<(&'static str, u64, bool)> {
         let made = match self.what {
             What::DiesBefore => false,
-            What::DiesAfter => true,
+            What::DiesAfter | What::DiesBehind(..) => true,
             What::Nothing | What::Fault(_) => return None,
         };
         (backend == self.backend).then_some((self.verb, self.number, made))
@@ -118,6 +128,19 @@ fn kinds(backend: Backend, verb: &str) -> Vec<What> {
     // The registry is called by the builder, which outlives the platform.
     if backend.changes(verb) && backend != Backend::Registry {
         kinds.extend([What::DiesBefore, What::DiesAfter]);
+    }
+    if backend == Backend::Store && backend.changes(verb) {
+        let kinds_behind = [
+            Kind::Application,
+            Kind::Build,
+            Kind::HostClaim,
+            Kind::Operation,
+            Kind::Release,
+        ];
+        let behind = kinds_behind
+            .into_iter()
+            .flat_map(|kind| (1..=3).map(move |ago| (kind, ago)));
+        kinds.extend(behind.map(|(kind, ago)| What::DiesBehind(kind, ago)));
     }
     if backend.reads(verb) {
         kinds.extend((1..=3).map(|ago| What::Fault(Fault::Stale(ago))));

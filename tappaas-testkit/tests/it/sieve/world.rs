@@ -8,6 +8,7 @@ use std::{
 
 use futures::FutureExt as _;
 use tappaas_core::{
+    Kind,
     controller::Settings,
     memory::{self, Network},
     platform::{Backends, Platform},
@@ -16,6 +17,7 @@ use tappaas_testkit::faulty::{Call, Faults, Faulty};
 use tokio::{sync::Notify, task::JoinHandle, time::Instant};
 
 use super::{
+    lagging::Lagging,
     scenario,
     upset::{Backend, Upset},
 };
@@ -31,6 +33,7 @@ pub(crate) struct World {
     pub(crate) clock: Arc<memory::Clock>,
     ids: Arc<memory::Ids>,
     pub(crate) store: Arc<memory::Store>,
+    lagging: Arc<Lagging>,
     pub(crate) scheduler: Arc<memory::Scheduler>,
     pub(crate) ingress: Arc<memory::Ingress>,
     pub(crate) volumes: Arc<memory::Volumes>,
@@ -63,8 +66,10 @@ impl World {
         for (command, behaviour) in scenario::commands() {
             scheduler.behave_by_command(command, behaviour);
         }
+        let store = Arc::new(memory::Store::new(clock.clone(), ids.clone()));
         Self {
-            store: Arc::new(memory::Store::new(clock.clone(), ids.clone())),
+            lagging: Arc::new(Lagging::new(&store)),
+            store,
             scheduler: Arc::new(scheduler),
             ingress: Arc::new(memory::Ingress::new(clock.clone(), &network)),
             volumes: Arc::new(volumes),
@@ -82,7 +87,7 @@ impl World {
             builder.set_recipe(source, recipe);
         }
         Backends {
-            store: tap(&self.store, taps, Backend::Store),
+            store: tap(&self.lagging, taps, Backend::Store),
             builder: tap(&Arc::new(builder), taps, Backend::Builder),
             registry,
             scheduler: tap(&self.scheduler, taps, Backend::Scheduler),
@@ -121,6 +126,8 @@ pub(crate) struct Taps {
 /// What is seen of one run.
 pub(crate) struct Watch {
     ingress: Arc<memory::Ingress>,
+    lagging: Arc<Lagging>,
+    behind: Option<(Kind, usize)>,
     steady: bool,
     seen: Mutex<Seen>,
     /// Somebody has to end the platform now.
@@ -141,6 +148,8 @@ impl Taps {
     pub(crate) fn new(world: &World, steady: bool, upset: &Upset) -> Self {
         let watch = Arc::new(Watch {
             ingress: world.ingress.clone(),
+            lagging: world.lagging.clone(),
+            behind: upset.behind(),
             steady,
             seen: Mutex::default(),
             died: Notify::new(),
@@ -184,6 +193,9 @@ impl Watch {
             self.accuse("a volume is removed");
         }
         if death == Some((call.verb, call.number, call.done)) && !self.dead() {
+            if let Some((kind, ago)) = self.behind {
+                self.lagging.fall_behind(kind, ago);
+            }
             self.died.notify_one();
             std::future::pending::<()>().await;
         }
