@@ -7,20 +7,30 @@ const SEEDS: &str = "10000";
 const KILLS: &str = "500";
 /// Random cases of each property.
 const CASES: &str = "20000";
+/// Random walks of a whole platform from state to state.
+const WALKS: &str = "2000";
 
 /// The long runs: what every `cargo xtask test` does a little of, in full numbers.
 pub(crate) fn run_all(workspace: &Workspace) -> Result {
     let torture = "test --release --package tappaas-store --test torture --";
     workspace.cargo(&format!("{torture} power-cut {SEEDS}"))?;
     workspace.cargo(&format!("{torture} kill {KILLS}"))?;
-    let server = "test --package tappaas --all-features --test it acknowledged -- --nocapture";
-    run(workspace
-        .command("cargo")
-        .args(server.split(' '))
-        .env("TAPPAAS_KILLS", KILLS))?;
-    let properties = "test --release --package tappaas-core --test it placement";
-    run(workspace
-        .command("cargo")
-        .args(properties.split(' '))
-        .env("PROPTEST_CASES", CASES))
+    let with = |arguments: &str, variables: &[(&str, &str)]| {
+        let mut command = workspace.command("cargo");
+        run(command
+            .args(arguments.split(' '))
+            .envs(variables.iter().copied()))
+    };
+    with(
+        "test --package tappaas --all-features --test it acknowledged -- --nocapture",
+        &[("TAPPAAS_KILLS", KILLS)],
+    )?;
+    with(
+        "test --release --package tappaas-core --test it placement",
+        &[("PROPTEST_CASES", CASES)],
+    )?;
+    with(
+        "test --release --package tappaas-testkit --test it sieve",
+        &[("SIEVE", "all"), ("PROPTEST_CASES", WALKS)],
+    )
 }
