@@ -1,6 +1,7 @@
 //! The integration tests of `tappaas-core`.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod client;
 mod conformance;
 mod controller;
 mod durable;

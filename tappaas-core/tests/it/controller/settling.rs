@@ -42,3 +42,19 @@ async fn who_waits_for_what_something_newer_replaces_is_told_so() {
     let error = world.platform.settle(&key("web"), &older).await;
     assert_eq!(error.unwrap_err().kind(), ErrorKind::Conflict);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_again_for_what_is_being_made_waits_for_it_too() {
+    let world = World::new().await;
+    let ends = Behaviour {
+        end: Some((std::time::Duration::from_secs(5), End::Code(3))),
+        ..Behaviour::never_listening()
+    };
+    world.behave("bad", ends);
+    world.deploy("web", content("bad"), 1).await;
+    // As somebody would whose first reply was lost.
+    let again = world.deploy("web", content("bad"), 1).await;
+    let error = world.platform.settle(&key("web"), &again).await;
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(world.releases("web").len(), 1, "nothing is made twice");
+}
