@@ -84,6 +84,9 @@ fn help() {
         "cargo xtask soak                     the long runs: full numbers of seeds, cases and kills\n"
     );
     println!(
+        "cargo xtask bench switch             podinfo under load through 100 deploys, crashes and upgrades: what fails\n"
+    );
+    println!(
         "`test` first prints what it would have to install, and asks; --yes or CI=true agree.\n"
     );
     for step in steps::ALL {

@@ -39,6 +39,11 @@ impl Manner {
         Self::SlowUpload,
     ];
 
+    /// A request is under way for seconds.
+    pub(crate) fn lasts(self) -> bool {
+        matches!(self, Self::WebSocket | Self::SlowAnswer | Self::SlowUpload)
+    }
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Kept => "kept connections",

@@ -56,6 +56,16 @@ impl Lap {
         all
     }
 
+    /// Counts failures of what lasts apart: it ends with the instance that it is on.
+    pub(crate) fn excuse_what_lasts(&mut self) {
+        for (manner, figures) in &mut self.0 {
+            if manner.lasts() {
+                figures.excused += std::mem::take(&mut figures.failed);
+                figures.failures.clear();
+            }
+        }
+    }
+
     pub(crate) fn add(&mut self, other: Self) {
         for (manner, figures) in other.0 {
             self.0.entry(manner).or_default().add(figures);
@@ -89,6 +99,8 @@ impl Lap {
 pub(crate) struct Figures {
     pub(crate) answered: u64,
     pub(crate) failed: u64,
+    /// Failed, as nothing could have kept them from.
+    pub(crate) excused: u64,
     failures: Vec<String>,
     took: Vec<Duration>,
 }
@@ -113,6 +125,7 @@ impl Figures {
     fn add(&mut self, other: Self) {
         self.answered += other.answered;
         self.failed += other.failed;
+        self.excused += other.excused;
         self.failures.extend(other.failures);
         self.failures.truncate(FAILURES_KEPT);
         self.took.extend(other.took);
