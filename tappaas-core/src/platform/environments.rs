@@ -76,9 +76,11 @@ impl Platform {
             .store
             .delete(&key, Precondition::Present)
             .await?;
-        deleted
-            .map(drop)
-            .ok_or_else(|| Error::not_found(format!("there is no environment {name}")))
+        match deleted {
+            // Whoever lists next does not see it any more.
+            Some(left) => self.client().reach(&left, true).await,
+            None => Err(Error::not_found(format!("there is no environment {name}"))),
+        }
     }
 
     /// Deletes a volume and its content.

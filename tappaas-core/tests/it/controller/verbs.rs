@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use tappaas_core::{
-    Error, ErrorKind, Kind,
+    Error, ErrorKind, Kind, Scope,
     memory::Behaviour,
     model::{EnvValue, OperationSpec, OperationState, Phase, ReleasePhase},
     platform::Accepted,
@@ -11,7 +11,7 @@ use tappaas_core::{
 
 use super::{
     guarded::Question,
-    world::{World, content, key, scope},
+    world::{World, content, key, name, scope},
 };
 
 async fn configured(world: &World, variable: &str) -> Accepted {
@@ -103,4 +103,20 @@ async fn a_destruction_that_was_not_recorded_leaves_no_operation_behind() {
     );
     assert_eq!(world.settled("web").await.status.phase, Phase::Running);
     assert_eq!(world.counts("web").await, BTreeMap::from([(1, 1)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_environment_is_seen_no_more_by_who_was_told_so() {
+    let world = World::new().await;
+    let [tenant, project, environment] = ["default", "default", "staging"].map(name);
+    for _ in 0..3 {
+        let platform = &world.platform;
+        let made = platform.create_environment(&tenant, &project, &environment);
+        made.await.unwrap();
+        let scope = Scope::environment(tenant.clone(), project.clone(), environment.clone());
+        assert!(platform.require_environment(&scope).is_ok());
+        let removed = platform.remove_environment(&tenant, &project, &environment);
+        removed.await.unwrap();
+        assert!(platform.require_environment(&scope).is_err());
+    }
 }
