@@ -9,6 +9,7 @@
 )]
 
 mod applications;
+mod bench;
 mod census;
 mod http;
 mod load;
@@ -56,7 +57,10 @@ fn run(arguments: &[String]) -> Result {
             let amount = switch::Amount::of(&rest[1..])?;
             switch::run_all(&Workspace::from_environment(), amount)
         }
-        Some((task, _)) if !["test", "soak"].contains(&task.as_str()) && !asks(task) => {
+        Some((task, rest)) if task == "bench" && !rest.iter().any(asks) => {
+            bench::run(&Workspace::from_environment(), rest)
+        }
+        Some((task, _)) if !["test", "soak", "bench"].contains(&task.as_str()) && !asks(task) => {
             Err(format!("no task `{task}`; `cargo xtask help` lists them").into())
         }
         _ => {
@@ -74,7 +78,8 @@ fn test(arguments: &[String]) -> Result {
     let workspace = Workspace::from_environment();
     let chosen = steps::choose(&names)?;
     let may_install = !flags.is_empty() || workspace.unattended;
-    tools::provide(&workspace, &chosen, may_install)?;
+    let needed = chosen.iter().flat_map(|step| step.tools).copied();
+    tools::provide(&workspace, needed, may_install)?;
     report::run_all(&workspace, &chosen)
 }
 
@@ -83,11 +88,15 @@ fn help() {
     println!(
         "cargo xtask soak                     the long runs: full numbers of seeds, cases and kills\n"
     );
+    println!("cargo xtask bench [--yes] [--write] [--rounds N] [NAME]...");
+    println!(
+        "                                     measure ours beside the peers'; --write makes docs/figures.md anew\n"
+    );
     println!(
         "cargo xtask bench switch             podinfo under load through 100 deploys, crashes and upgrades: what fails\n"
     );
     println!(
-        "`test` first prints what it would have to install, and asks; --yes or CI=true agree.\n"
+        "`test` and `bench` first print what they would have to install, and ask; --yes or CI=true agree.\n"
     );
     for step in steps::ALL {
         let alone = if steps::ONLY_BY_NAME.contains(&step.name) {
@@ -96,5 +105,9 @@ fn help() {
             ""
         };
         println!("  {:<14} {}{alone}", step.name, step.about);
+    }
+    println!("\nBenchmarks:\n");
+    for benchmark in bench::ALL {
+        println!("  {:<14} {}", benchmark.name, benchmark.about);
     }
 }

@@ -59,6 +59,15 @@ impl Platform {
         }
     }
 
+    /// Where the API listens.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.join("data/api.sock")
+    }
+
+    pub(crate) fn server_pid(&self) -> Option<u32> {
+        self.server.as_ref().map(Child::id)
+    }
+
     /// Kills the server as a crash would: at once, with no time to say anything.
     pub(crate) fn kill_server(&mut self) -> Result {
         if let Some(mut server) = self.server.take() {
@@ -152,7 +161,8 @@ impl Platform {
         }
     }
 
-    fn command(&self, name: &str) -> Command {
+    /// A command of the program, for this platform.
+    pub(crate) fn command(&self, name: &str) -> Command {
         let mut command = Command::new(&self.program);
         command
             .arg(name)
@@ -191,7 +201,7 @@ fn is_helper(pid: u32, kind: &str, folder: &Path) -> bool {
             .is_some_and(|word| Path::new(word).starts_with(folder))
 }
 
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     Ok(listener.local_addr()?.port())
 }

@@ -3,10 +3,9 @@ use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 
 use crate::Result;
-use crate::steps::Step;
 use crate::workspace::{Workspace, run};
 
-/// A program that a step needs and a machine may lack.
+/// A program that a step or a benchmark needs and a machine may lack.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Tool {
     /// Succeeds where the tool is installed.
@@ -32,6 +31,10 @@ pub(crate) const CLIPPY: Tool = Tool {
     probe: &["cargo", "clippy", "--version"],
     package: Package::Component("clippy"),
 };
+pub(crate) const ETCD: Tool = Tool {
+    probe: &["etcd", "--version"],
+    package: Package::Apt("etcd-server"),
+};
 pub(crate) const GIT: Tool = Tool {
     probe: &["git", "--version"],
     package: Package::Apt("git"),
@@ -39,6 +42,18 @@ pub(crate) const GIT: Tool = Tool {
 pub(crate) const GO: Tool = Tool {
     probe: &["go", "version"],
     package: Package::Apt("golang-go"),
+};
+pub(crate) const HAPROXY: Tool = Tool {
+    probe: &["haproxy", "-v"],
+    package: Package::Apt("haproxy"),
+};
+pub(crate) const H2LOAD: Tool = Tool {
+    probe: &["h2load", "--version"],
+    package: Package::Apt("nghttp2-client"),
+};
+pub(crate) const NGINX: Tool = Tool {
+    probe: &["nginx", "-v"],
+    package: Package::Apt("nginx-light"),
 };
 pub(crate) const NODE: Tool = Tool {
     probe: &["node", "--version"],
@@ -48,15 +63,33 @@ pub(crate) const PYTHON: Tool = Tool {
     probe: &["python3", "--version"],
     package: Package::Apt("python3"),
 };
+pub(crate) const RUNC: Tool = Tool {
+    probe: &["runc", "--version"],
+    package: Package::Apt("runc"),
+};
 pub(crate) const RUSTFMT: Tool = Tool {
     probe: &["cargo", "fmt", "--version"],
     package: Package::Component("rustfmt"),
 };
 
-/// Sees to it that the tools of all steps are there. What is missing is named, with the commands
+pub(crate) const TASKSET: Tool = Tool {
+    probe: &["taskset", "--version"],
+    package: Package::Apt("util-linux"),
+};
+/// Its only sign of life without a server to load is its usage, with the status of a failure.
+pub(crate) const WRK: Tool = Tool {
+    probe: &["which", "wrk"],
+    package: Package::Apt("wrk"),
+};
+
+/// Sees to it that all these tools are there. What is missing is named, with the commands
 /// that would install it, and installed only after consent.
-pub(crate) fn provide(workspace: &Workspace, steps: &[&Step], may_install: bool) -> Result {
-    let missing = missing_for(steps, |tool| answers(workspace, tool));
+pub(crate) fn provide(
+    workspace: &Workspace,
+    tools: impl Iterator<Item = &'static Tool>,
+    may_install: bool,
+) -> Result {
+    let missing = missing_of(tools, |tool| answers(workspace, tool));
     if missing.is_empty() {
         return Ok(());
     }
@@ -66,7 +99,7 @@ pub(crate) fn provide(workspace: &Workspace, steps: &[&Step], may_install: bool)
         println!("  {}", command.join(" "));
     }
     if !may_install && !agreed()? {
-        return Err("nothing was installed, nothing was tested".into());
+        return Err("nothing was installed, nothing was run".into());
     }
     commands
         .iter()
@@ -81,11 +114,14 @@ pub(crate) fn provide(workspace: &Workspace, steps: &[&Step], may_install: bool)
     }
 }
 
-fn missing_for(steps: &[&Step], installed: impl Fn(&Tool) -> bool) -> Vec<&'static Tool> {
+fn missing_of(
+    tools: impl Iterator<Item = &'static Tool>,
+    installed: impl Fn(&Tool) -> bool,
+) -> Vec<&'static Tool> {
     let mut missing = Vec::new();
-    for tool in steps.iter().flat_map(|step| step.tools) {
-        if !missing.contains(tool) && !installed(tool) {
-            missing.push(*tool);
+    for tool in tools {
+        if !missing.contains(&tool) && !installed(tool) {
+            missing.push(tool);
         }
     }
     missing
@@ -164,19 +200,9 @@ fn agreed() -> Result<bool> {
 mod tests {
     use super::*;
 
-    fn step(tools: &'static [&'static Tool]) -> Step {
-        Step {
-            name: "one",
-            about: "",
-            tools,
-            run: |_| Ok(()),
-        }
-    }
-
     #[test]
-    fn a_tool_that_two_steps_need_is_missing_once() {
-        let (first, second) = (step(&[&GO, &GIT]), step(&[&GO]));
-        let missing = missing_for(&[&first, &second], |tool| *tool == GIT);
+    fn a_tool_that_two_need_is_missing_once() {
+        let missing = missing_of([&GO, &GIT, &GO].into_iter(), |tool| *tool == GIT);
         assert_eq!(missing, [&GO]);
     }
 

@@ -15,8 +15,14 @@ pub(crate) fn wait_for(child: &mut Child, time_max: Duration) -> Result<bool> {
 }
 
 /// Whether `condition` came true before the deadline.
-pub(crate) fn within(
+pub(crate) fn within(time_max: Duration, condition: impl FnMut() -> Result<bool>) -> Result<bool> {
+    within_steps(time_max, Duration::from_millis(20), condition)
+}
+
+/// As [`within`], with such a pause between two looks.
+pub(crate) fn within_steps(
     time_max: Duration,
+    step: Duration,
     mut condition: impl FnMut() -> Result<bool>,
 ) -> Result<bool> {
     let started = now();
@@ -24,7 +30,7 @@ pub(crate) fn within(
         if started.elapsed() > time_max {
             return Ok(false);
         }
-        pause(Duration::from_millis(20));
+        pause(step);
     }
     Ok(true)
 }

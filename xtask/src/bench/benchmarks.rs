@@ -1,0 +1,79 @@
+use std::path::PathBuf;
+
+use super::figure::Figure;
+use super::{deploy, proxy, route, server, start, store};
+use crate::Result;
+use crate::tools::{self, Tool};
+use crate::workspace::Workspace;
+
+/// Something that is measured beside others that do the same.
+pub(crate) struct Benchmark {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    /// The peers and what puts load on them.
+    pub(crate) tools: &'static [&'static Tool],
+    pub(super) measure: fn(&Course) -> Result<Vec<Figure>>,
+}
+
+/// What a benchmark runs with.
+pub(super) struct Course {
+    /// Where the release builds of our programs and examples are.
+    pub(super) release: PathBuf,
+    /// How often ours and the peers take their turn.
+    pub(super) rounds: usize,
+}
+
+impl Course {
+    pub(super) fn new(workspace: &Workspace, rounds: usize) -> Self {
+        Self {
+            release: workspace.target.join("release"),
+            rounds,
+        }
+    }
+}
+
+/// Every benchmark, in the order of a whole run.
+pub(crate) const ALL: &[Benchmark] = &[
+    Benchmark {
+        name: "store",
+        about: "durable writes beside etcd's, one write beside one sync, compaction, a restart",
+        tools: &[&tools::ETCD],
+        measure: store::measure,
+    },
+    Benchmark {
+        name: "proxy",
+        about: "proxied HTTP requests of one core, and their latency at half of that, beside haproxy and nginx",
+        tools: &[
+            &tools::H2LOAD,
+            &tools::HAPROXY,
+            &tools::NGINX,
+            &tools::TASKSET,
+            &tools::WRK,
+        ],
+        measure: proxy::measure,
+    },
+    Benchmark {
+        name: "route",
+        about: "from a change of one route to the first answer by it, with 5,000 routes",
+        tools: &[],
+        measure: route::measure,
+    },
+    Benchmark {
+        name: "start",
+        about: "a sandboxed instance beside a runc container with the same namespaces, mounts and limits",
+        tools: &[&tools::RUNC],
+        measure: start::measure,
+    },
+    Benchmark {
+        name: "deploy",
+        about: "deploys of a static site: of an image that is there, of no change, of a hundred applications at once",
+        tools: &[],
+        measure: deploy::measure,
+    },
+    Benchmark {
+        name: "server",
+        about: "a server with 10,000 applications: its start after a crash, its memory, reads over its socket",
+        tools: &[],
+        measure: server::measure,
+    },
+];
