@@ -1,5 +1,5 @@
 //! Serves one host from one address, through an edge that outlives this program:
-//! `edge STATE_DIRECTORY LISTEN HOST ENDPOINT`. Ends when killed; started again it finds its edge still serving.
+//! `edge STATE_DIRECTORY LISTEN HOST ENDPOINT [no-log]`. Ends when killed; started again it finds its edge still serving.
 
 use std::{error::Error, io::Write, sync::Arc, time::Duration};
 
@@ -13,9 +13,14 @@ use tappaas_tls::{EdgeConfig, Ingress, IngressConfig, Place};
 #[tokio::main(flavor = "current_thread")]
 async fn serve() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().collect();
-    let [program, state, listen, host, endpoint] = &arguments[..] else {
-        return Err("usage: edge STATE_DIRECTORY LISTEN HOST ENDPOINT".into());
+    let (words, no_log) = match arguments.split_last() {
+        Some((last, words)) if last == "no-log" => (words, true),
+        _ => (&arguments[..], false),
     };
+    let [program, state, listen, host, endpoint] = words else {
+        return Err("usage: edge STATE_DIRECTORY LISTEN HOST ENDPOINT [no-log]".into());
+    };
+    let default = EdgeConfig::default();
     let config = IngressConfig {
         state: state.into(),
         place: Place::Process {
@@ -23,6 +28,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
         },
         edge: EdgeConfig {
             listen: vec![listen.parse()?],
+            access_log: default.access_log.filter(|_| !no_log),
             ..EdgeConfig::default()
         },
     };

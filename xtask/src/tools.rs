@@ -47,10 +47,6 @@ pub(crate) const HAPROXY: Tool = Tool {
     probe: &["haproxy", "-v"],
     package: Package::Apt("haproxy"),
 };
-pub(crate) const H2LOAD: Tool = Tool {
-    probe: &["h2load", "--version"],
-    package: Package::Apt("nghttp2-client"),
-};
 pub(crate) const NGINX: Tool = Tool {
     probe: &["nginx", "-v"],
     package: Package::Apt("nginx-light"),

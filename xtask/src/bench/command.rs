@@ -13,21 +13,13 @@ const ROUNDS_MAX: usize = 100;
 /// Where the table for readers is kept.
 const FIGURES: &str = "docs/figures.md";
 
-/// Programs and examples of ours that benchmarks run.
-const BUILDS: &[&str] = &[
-    "build --release --package tappaas --bin tappaas",
-    "build --release --package tappaas-store --example figures --example etcd",
-    "build --release --package tappaas-tls --example edge --example routes",
-    "build --release --package tappaas-local --example start",
-];
-
 /// `cargo xtask bench [--yes] [--write] [--rounds N] [NAME]...`
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result {
     let asked = Asked::read(arguments)?;
     let needed = asked.chosen.iter().flat_map(|one| one.tools).copied();
     tools::provide(workspace, needed, asked.yes || workspace.unattended)?;
-    for build in BUILDS {
-        workspace.cargo(build)?;
+    for what in asked.chosen.iter().flat_map(|one| one.builds) {
+        workspace.cargo(&format!("build --quiet --release {what}"))?;
     }
     let course = Course::new(workspace, asked.rounds);
     let mut failed = Vec::new();

@@ -4,8 +4,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::benchmarks::Course;
-use super::figure::{Figure, Goal, quantile};
-use super::program::{Server, output_of};
+use super::figure::{Figure, Goal};
+use super::program::{Printed, Server, output_of};
 use crate::Result;
 use crate::platform::free_port;
 use crate::scratch::{Scratch, path_text};
@@ -43,7 +43,7 @@ pub(super) fn measure(course: &Course) -> Result<Vec<Figure>> {
         .copied()
         .fold(f64::INFINITY, f64::min)
         / 2.0;
-    let slowest = at_a_rate(course, folder, &quiet, half)?;
+    let slowest = at_a_rate(course, &quiet, half)?;
     drop(quiet);
     let log = path_text(&folder.join("nginx-access.log"))?.to_owned();
     let logging = [
@@ -253,46 +253,23 @@ fn rate_in(printed: &str) -> Result<f64> {
 /// The 99th percentile of latencies, in milliseconds, when so many requests a second are made.
 fn at_a_rate<const N: usize>(
     course: &Course,
-    folder: &Path,
     proxies: &[Proxy; N],
     rate: f64,
 ) -> Result<[Vec<f64>; N]> {
     let mut slowest = std::array::from_fn(|_| Vec::new());
-    let log = folder.join("latencies");
     for _ in 0..course.rounds {
         for (proxy, slowest) in proxies.iter().zip(&mut slowest) {
-            let mut command = pinned(LOAD_CORE, Path::new("h2load"));
+            let mut command = pinned(LOAD_CORE, &course.release.join("examples/pace"));
+            command.args([&format!("127.0.0.1:{}", proxy.port), HOST]);
             command.args([
-                "--h1",
-                "--clients",
-                &CONNECTIONS.to_string(),
-                "--duration",
-                &SECONDS.to_string(),
+                CONNECTIONS.to_string(),
+                format!("{rate:.0}"),
+                SECONDS.to_string(),
             ]);
-            command.args(["--rps", &format!("{:.0}", rate / f64::from(CONNECTIONS))]);
-            command
-                .arg("--header")
-                .arg(format!("Host: {HOST}"))
-                .arg("--log-file")
-                .arg(&log);
-            output_of(command.arg(format!("http://127.0.0.1:{}/", proxy.port)))?;
-            slowest.push(
-                quantile(&latencies_in(&fs::read_to_string(&log)?)?, 0.99)
-                    .ok_or("no request was made")?,
-            );
-            fs::remove_file(&log)?;
+            slowest.push(Printed::by(&mut command)?.one("p99-ms")?);
         }
     }
     Ok(slowest)
-}
-
-/// The lines of h2load's log: when a request began, its status, and how long it took, in microseconds.
-fn latencies_in(log: &str) -> Result<Vec<f64>> {
-    let latency = |line: &str| match line.split('\t').collect::<Vec<_>>()[..] {
-        [_, "200", took] => Ok(took.parse::<f64>()? / 1e3),
-        _ => Err(format!("a request failed: {line}").into()),
-    };
-    log.lines().map(latency).collect()
 }
 
 #[cfg(test)]
@@ -310,14 +287,5 @@ mod tests {
                 .to_string()
                 .contains("responses: 3")
         );
-    }
-
-    #[test]
-    fn latencies_are_read_and_failures_told() {
-        assert_eq!(
-            latencies_in("1\t200\t1500\n2\t200\t500\n").unwrap(),
-            [1.5, 0.5]
-        );
-        assert!(latencies_in("1\t503\t1500\n").is_err());
     }
 }
