@@ -1,40 +1,61 @@
-//! What the store can do on this machine, next to what its disk can do: `cargo run --release --example figures -- DIRECTORY`.
+//! What the store can do on this machine, in lines of `figure NAME VALUE`. `cargo xtask bench store` puts them beside those of its peers.
 #![expect(clippy::print_stdout, reason = "this is what it is for")]
 
-use std::{error::Error, fs::File, io::Write, path::Path, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    fs::File,
+    io::Write,
+    ops::Range,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use serde_json::json;
 use tappaas_core::{
     Key, Kind, Metadata, Name, Object, Precondition, Scope, Store, memory, object::API_VERSION,
 };
 use tappaas_store::{Config, Embedded};
-use tokio::time::Instant;
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
-const CELL: Duration = Duration::from_secs(1);
-const APPLICATIONS: usize = 10_000;
+const USAGE: &str = "usage: figures sync DIRECTORY | figures puts DIRECTORY WRITERS | figures compaction DIRECTORY OBJECTS | figures reopening DIRECTORY OBJECTS";
+/// How long something is measured.
+const CELL: Duration = Duration::from_secs(3);
+/// Keys of each writer, so that most writes replace something.
+const KEYS: u64 = 100;
+const FILE: &str = "store-1.redb";
+const FILLERS: u64 = 64;
+/// Who writes while changes are forgotten.
+const BYSTANDERS: Range<u64> = 100..108;
 
 #[tokio::main]
 async fn main() -> Outcome {
-    let directory = std::env::args_os()
-        .nth(1)
-        .ok_or("name a directory to write to")?;
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let (what, directory) = match &words[..] {
+        [what, directory] | [what, directory, _] => (what.as_str(), directory),
+        _ => return Err(USAGE.into()),
+    };
     let directory = tempfile::tempdir_in(directory)?;
     let directory = directory.path();
-    raw(directory)?;
-    for writers in [1, 16, 64] {
-        puts(&directory.join(format!("puts-{writers}")), writers).await?;
+    match (what, words.get(2).map(|word| word.parse::<u64>())) {
+        ("sync", None) => sync(directory),
+        ("puts", Some(Ok(writers))) => puts(directory, writers).await,
+        ("compaction", Some(Ok(objects))) => compaction(directory, objects).await,
+        ("reopening", Some(Ok(objects))) => reopening(directory, objects).await,
+        _ => Err(USAGE.into()),
     }
-    raw(directory)?;
-    if std::env::args_os().nth(2).is_some() {
-        return Ok(());
-    }
-    applications(&directory.join("applications")).await
 }
 
 /// Appends and syncs, as the simplest log would.
-fn raw(directory: &Path) -> Outcome {
+fn sync(directory: &Path) -> Outcome {
     let mut file = File::create(directory.join("raw"))?;
     let mut latencies = Vec::new();
     let start = Instant::now();
@@ -44,39 +65,100 @@ fn raw(directory: &Path) -> Outcome {
         file.sync_data()?;
         latencies.push(began.elapsed());
     }
-    report("append 256 B, fdatasync", start.elapsed(), latencies);
+    report("sync", start.elapsed(), latencies);
     Ok(())
 }
 
-async fn puts(directory: &Path, writers: usize) -> Outcome {
+/// Writers that each wait for one write before the next.
+async fn puts(directory: &Path, writers: u64) -> Outcome {
     let store = Arc::new(open(directory)?);
-    let start = Instant::now();
-    let tasks: Vec<_> = (0..writers)
-        .map(|writer| tokio::spawn(write(store.clone(), writer, start + CELL)))
-        .collect();
-    let mut latencies = Vec::new();
-    for task in tasks {
-        latencies.extend(task.await??);
-    }
-    report(
-        &format!("put 256 B, {writers} writers"),
-        start.elapsed(),
-        latencies,
-    );
+    let (start, stop) = (Instant::now(), Arc::<AtomicBool>::default());
+    let tasks = writing(&store, 0..writers, &stop);
+    sleep(CELL).await;
+    stop.store(true, Ordering::Relaxed);
+    let latencies = gathered(tasks).await?;
+    report("put", start.elapsed(), latencies);
     Ok(())
 }
 
-async fn write(store: Arc<Embedded>, writer: usize, end: Instant) -> Outcome<Vec<Duration>> {
-    let mut latencies = Vec::new();
-    let mut n = 0_usize;
-    while Instant::now() < end {
-        let name = format!("a-{writer}-{}", n % 100);
-        let precondition = if n < 100 {
-            Precondition::Absent
+/// Writers in a store with many old changes: at first alone, then while those are forgotten.
+async fn compaction(directory: &Path, objects: u64) -> Outcome {
+    let store = filled(directory, objects).await?;
+    for compacting in [false, true] {
+        let (start, stop) = (Instant::now(), Arc::<AtomicBool>::default());
+        let tasks = writing(&store, BYSTANDERS, &stop);
+        let name = if compacting {
+            store.compact(KEYS).await?;
+            println!("figure compaction-ms {}", ms(start.elapsed()));
+            "compacting"
         } else {
-            Precondition::Present
+            sleep(CELL).await;
+            "quiet"
         };
+        stop.store(true, Ordering::Relaxed);
+        let latencies = gathered(tasks).await?;
+        report(name, start.elapsed(), latencies);
+    }
+    Ok(())
+}
+
+/// Opens a store with many objects, as a crash left it and as an orderly end did.
+async fn reopening(directory: &Path, objects: u64) -> Outcome {
+    let store = filled(directory, objects).await?;
+    let crashed = directory.join("crashed");
+    std::fs::create_dir(&crashed)?;
+    std::fs::copy(directory.join(FILE), crashed.join(FILE))?;
+    store.close();
+    drop(store);
+    println!(
+        "figure file-kib {}",
+        directory.join(FILE).metadata()?.len() / 1024
+    );
+    for (name, directory) in [("crashed", &*crashed), ("closed", directory)] {
+        let began = Instant::now();
+        let store = open(directory)?;
+        println!("figure {name}-ms {}", ms(began.elapsed()));
+        drop(store);
+    }
+    Ok(())
+}
+
+/// A store with objects of about 2 KiB, and as many changes.
+async fn filled(directory: &Path, objects: u64) -> Outcome<Arc<Embedded>> {
+    let store = Arc::new(open(directory)?);
+    let fill = |part| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            for n in (part..objects).step_by(FILLERS as usize) {
+                let object = application(&format!("a-{n}"), &"x".repeat(1500));
+                store.put(object, Precondition::Absent).await?;
+            }
+            Ok::<_, tappaas_core::Error>(())
+        })
+    };
+    for task in (0..FILLERS).map(fill).collect::<Vec<_>>() {
+        task.await??;
+    }
+    Ok(store)
+}
+
+type Writing = JoinHandle<Outcome<Vec<Duration>>>;
+
+fn writing(store: &Arc<Embedded>, writers: Range<u64>, stop: &Arc<AtomicBool>) -> Vec<Writing> {
+    let write = |writer| tokio::spawn(write(store.clone(), writer, stop.clone()));
+    writers.map(write).collect()
+}
+
+async fn write(store: Arc<Embedded>, writer: u64, stop: Arc<AtomicBool>) -> Outcome<Vec<Duration>> {
+    let mut latencies = Vec::new();
+    let mut n = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let name = format!("a-{writer}-{}", n % KEYS);
         let object = application(&name, &format!("{n:0>256}"));
+        let precondition = match n < KEYS && store_is_new(&store, &name).await? {
+            true => Precondition::Absent,
+            false => Precondition::Present,
+        };
         let began = Instant::now();
         store.put(object, precondition).await?;
         latencies.push(began.elapsed());
@@ -85,137 +167,16 @@ async fn write(store: Arc<Embedded>, writer: usize, end: Instant) -> Outcome<Vec
     Ok(latencies)
 }
 
-/// Fills a store with applications of about 2 KiB, and looks at reading, compaction, reopening and memory.
-async fn applications(directory: &Path) -> Outcome {
-    let store = Arc::new(open(directory)?);
-    let filler = "x".repeat(1500);
-    let tasks: Vec<_> = (0..64)
-        .map(|part| {
-            let (store, filler) = (store.clone(), filler.clone());
-            tokio::spawn(async move {
-                for n in (part..APPLICATIONS).step_by(64) {
-                    store
-                        .put(
-                            application(&format!("a-{n}"), &filler),
-                            Precondition::Absent,
-                        )
-                        .await?;
-                }
-                Ok::<_, tappaas_core::Error>(())
-            })
-        })
-        .collect();
-    for task in tasks {
-        task.await??;
-    }
-    println!(
-        "{APPLICATIONS} applications: file {} KiB, resident {} KiB",
-        size(directory)?,
-        resident()?
-    );
-    reads(&store).await?;
-    compaction(&store).await?;
-    let crashed = directory.join("crashed");
-    std::fs::create_dir(&crashed)?;
-    std::fs::copy(directory.join("store-1.redb"), crashed.join("store-1.redb"))?;
-    reopen("after a crash", &crashed)?;
-    let began = Instant::now();
-    store.close();
-    println!("close: {:?}", began.elapsed());
-    drop(store);
-    let store = reopen("after a clean close", directory)?;
-    let began = Instant::now();
-    let smaller = store.shrink().await?;
-    println!(
-        "shrink: {:?} ({smaller}), file {} KiB",
-        began.elapsed(),
-        size(directory)?
-    );
-    Ok(())
+async fn store_is_new(store: &Embedded, name: &str) -> Outcome<bool> {
+    Ok(Store::get(store, &key(name)).await?.is_none())
 }
 
-async fn reads(store: &Arc<Embedded>) -> Outcome {
-    let start = Instant::now();
-    let tasks: Vec<_> = (0..16)
-        .map(|part| {
-            let store = store.clone();
-            tokio::spawn(async move {
-                let mut latencies = Vec::new();
-                let mut n = part;
-                while start.elapsed() < CELL {
-                    n = (n + 7919) % APPLICATIONS;
-                    let began = Instant::now();
-                    let found = Store::get(&*store, &key(&format!("a-{n}"))).await?;
-                    latencies.push(began.elapsed());
-                    assert!(found.is_some());
-                    tokio::task::yield_now().await;
-                }
-                Ok::<_, tappaas_core::Error>(latencies)
-            })
-        })
-        .collect();
+async fn gathered(tasks: Vec<Writing>) -> Outcome<Vec<Duration>> {
     let mut latencies = Vec::new();
     for task in tasks {
         latencies.extend(task.await??);
     }
-    report("get, 16 readers", start.elapsed(), latencies);
-    println!("resident {} KiB", resident()?);
-    let start = Instant::now();
-    let mut request = tappaas_core::ListRequest::new(Kind::Application, Scope::cluster());
-    loop {
-        request.after = store.list(&request).await?.next;
-        if request.after.is_none() {
-            break;
-        }
-    }
-    println!("list all: {:?}", start.elapsed());
-    Ok(())
-}
-
-async fn compaction(store: &Arc<Embedded>) -> Outcome {
-    for compacting in [false, true] {
-        let start = Instant::now();
-        let writers: Vec<_> = (100..108)
-            .map(|writer| tokio::spawn(write(store.clone(), writer, start + CELL / 4)))
-            .collect();
-        if compacting {
-            store.compact(100).await?;
-            println!("compaction: {:?}", start.elapsed());
-        }
-        let mut latencies = Vec::new();
-        for writer in writers {
-            latencies.extend(writer.await??);
-        }
-        let doing = if compacting {
-            "while compacting"
-        } else {
-            "before compacting"
-        };
-        report(
-            &format!("put 256 B, 8 writers, {doing}"),
-            start.elapsed(),
-            latencies,
-        );
-        for writer in 100..108 {
-            for n in 0..100 {
-                store
-                    .delete(&key(&format!("a-{writer}-{n}")), Precondition::Present)
-                    .await?;
-            }
-        }
-    }
-    Ok(())
-}
-
-fn reopen(when: &str, directory: &Path) -> Outcome<Embedded> {
-    let began = Instant::now();
-    let store = open(directory)?;
-    println!(
-        "open {when}: {:?}, resident {} KiB",
-        began.elapsed(),
-        resident()?
-    );
-    Ok(store)
+    Ok(latencies)
 }
 
 fn open(directory: &Path) -> Outcome<Embedded> {
@@ -250,24 +211,20 @@ fn key(name: &str) -> Key {
 
 fn report(what: &str, elapsed: Duration, mut latencies: Vec<Duration>) {
     latencies.sort();
-    let at = |part: f64| latencies[((latencies.len() - 1) as f64 * part) as usize];
-    let rate = latencies.len() as f64 / elapsed.as_secs_f64();
+    let at = |part: usize| {
+        latencies
+            .get(latencies.len() * part / 100)
+            .copied()
+            .unwrap_or_default()
+    };
     println!(
-        "{what:<40} {rate:>9.0}/s  p50 {:>9.1?}  p99 {:>9.1?}",
-        at(0.5),
-        at(0.99)
+        "figure {what}-per-s {}",
+        latencies.len() as f64 / elapsed.as_secs_f64()
     );
+    println!("figure {what}-p50-ms {}", ms(at(50)));
+    println!("figure {what}-p99-ms {}", ms(at(99)));
 }
 
-fn size(directory: &Path) -> Outcome<u64> {
-    Ok(directory.join("store-1.redb").metadata()?.len() / 1024)
-}
-
-fn resident() -> Outcome<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .ok_or("no VmRSS")?;
-    Ok(line.trim().trim_end_matches(" kB").parse()?)
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
 }

@@ -13,14 +13,16 @@ const ROUNDS_MAX: usize = 100;
 /// Where the table for readers is kept.
 const FIGURES: &str = "docs/figures.md";
 
+/// All of ours that benchmarks run. Of a part alone cargo would build the dependencies anew, with other features.
+const BUILD: &str = "build --quiet --release --package tappaas --package tappaas-store --package tappaas-tls --package tappaas-local \
+     --bin tappaas --example figures --example etcd --example edge --example pace --example routes --example start";
+
 /// `cargo xtask bench [--yes] [--write] [--rounds N] [NAME]...`
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result {
     let asked = Asked::read(arguments)?;
     let needed = asked.chosen.iter().flat_map(|one| one.tools).copied();
     tools::provide(workspace, needed, asked.yes || workspace.unattended)?;
-    for what in asked.chosen.iter().flat_map(|one| one.builds) {
-        workspace.cargo(&format!("build --quiet --release {what}"))?;
-    }
+    workspace.cargo(BUILD)?;
     let course = Course::new(workspace, asked.rounds);
     let mut failed = Vec::new();
     for benchmark in &asked.chosen {
