@@ -18,7 +18,7 @@
 //!
 //! # Reading order
 //!
-//! `table` (what is served) → `plane` (the table as requests read it) → `proxy` (a client's connection, a request) → `upstream`
+//! `table` and `routes` (what is served) → `plane` (the table as requests read it) → `proxy` (a client's connection, a request) → `upstream`
 //! (connections to endpoints) → `edge` (all of it, as a process) → `control` (its socket) → `ingress` (the provider).
 
 mod access_log;
@@ -31,6 +31,7 @@ mod listen;
 mod metrics;
 mod plane;
 mod proxy;
+mod routes;
 mod signals;
 mod table;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tappaas_core::backend::{RouteId, Signal};
 use tokio::time::{Instant, sleep};
@@ -10,7 +10,7 @@ const NEWS_AFTER: Duration = Duration::from_millis(20);
 /// Turns counters into signals: each sample is about the time since the last one.
 #[derive(Debug)]
 pub(crate) struct Sampler {
-    last: HashMap<RouteId, Snapshot>,
+    last: HashMap<Arc<RouteId>, Snapshot>,
     at: Instant,
 }
 

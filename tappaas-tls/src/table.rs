@@ -111,16 +111,6 @@ pub(crate) fn doors(route: &Route) -> Vec<Door<'_>> {
 }
 
 impl Table {
-    /// The inner addresses.
-    pub(crate) fn inner(&self) -> impl Iterator<Item = SocketAddr> {
-        self.routes
-            .iter()
-            .filter_map(|route| match &route.frontend {
-                Frontend::Inner { listen } => Some(*listen),
-                Frontend::Http { .. } => None,
-            })
-    }
-
     /// Refuses a table that an edge cannot serve whole.
     ///
     /// # Errors

@@ -6,12 +6,12 @@ use tappaas_core::{
     backend::{Draining, RouteId, RouteStatus, Signal},
 };
 
-use crate::{config::EdgeConfig, table::Table};
+use crate::{config::EdgeConfig, routes::Change, table::Table};
 
 /// The version of this protocol. Raise it when a frame, or a core type in one, changes so that the other side would misread it.
 ///
 /// `Hello`, `TakeOver`, `Commit` and `Leave` and their answers stay readable for ever: they are how one version replaces another.
-pub(crate) const PROTOCOL: u32 = 1;
+pub(crate) const PROTOCOL: u32 = 2;
 
 /// What a server asks of an edge. Each is answered by one [`Tell`], `Watch` by many.
 #[derive(Debug, Serialize, Deserialize)]
@@ -20,6 +20,8 @@ pub(crate) enum Ask {
     Hello,
     /// Replace the table. The answer says that nothing new goes anywhere else.
     SetTable(Table),
+    /// Change some routes of the table. `Conflict` says that the edge has another one: it takes the whole table then.
+    Change(Change),
     Table,
     Observe(RouteId),
     /// What is on its way out, of all routes.
@@ -181,6 +183,23 @@ mod tests {
         ] {
             serde_json::from_str::<Ask>(ask).unwrap();
         }
+    }
+
+    /// As above, of version 2.
+    #[test]
+    fn changes_of_earlier_versions_are_read() {
+        let text = r#"{"change":{"from":7,"to":9,"put":[{"id":{"application":"t/p/e/a","name":"web"},"generation":3,
+            "frontend":{"http":{"hosts":["a.localhost"],"path":"/"}},"action":{"forward":{"targets":[],"strip_prefix":false,
+            "hold":{"secs":0,"nanos":0}}}}],"gone":[{"application":"t/p/e/b","name":"web"}]}}"#;
+        let Ask::Change(change) = serde_json::from_str(text).unwrap() else {
+            panic!()
+        };
+        assert_eq!((change.from, change.to), (7, 9));
+        let again = serde_json::to_value(Ask::Change(change)).unwrap();
+        assert_eq!(
+            again,
+            serde_json::from_str::<serde_json::Value>(text).unwrap()
+        );
     }
 
     #[test]

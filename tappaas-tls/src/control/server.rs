@@ -95,6 +95,9 @@ impl Daemon {
             Ask::SetTable(table) => Tell::Applied {
                 unbound: self.edge.set_table(table).await?,
             },
+            Ask::Change(change) => Tell::Applied {
+                unbound: self.edge.change(change).await?,
+            },
             Ask::Table => Tell::Table(self.edge.table().await),
             Ask::Observe(id) => Tell::Status(self.edge.observe(&id).await?),
             Ask::Draining => Tell::Draining(self.edge.context().plane.draining()),

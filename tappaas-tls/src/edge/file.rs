@@ -36,48 +36,47 @@ pub(super) fn save(state: &Path, table: &Table) -> io::Result<()> {
 
 /// Reads the table kept in `state`. One that is not there, damaged or of a later format is empty: the server brings the real one.
 ///
-/// After a reboot the endpoints are left out: their addresses may be other instances' by now.
-pub(super) fn load(state: &Path) -> Table {
+/// Says besides whether its endpoints are of this boot: after a reboot their addresses may be other instances'.
+pub(super) fn load(state: &Path) -> (Table, bool) {
+    let nothing = (Table::default(), true);
     let bytes = match fs::read(state.join(NAME)) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Table::default(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return nothing,
         Err(error) => {
             tracing::warn!(%error, "the last table cannot be read; starting without routes");
-            return Table::default();
+            return nothing;
         }
     };
-    let mut stored: Stored = match serde_json::from_slice(&bytes) {
+    match serde_json::from_slice(&bytes) {
         Ok(Stored {
             format: FORMAT,
-            boot,
+            boot: of,
             table,
-        }) => Stored {
-            format: FORMAT,
-            boot,
-            table,
-        },
+        }) => (table, of == boot()),
         Ok(Stored { format, .. }) => {
             tracing::warn!(
                 format,
                 "the last table is of a later version; starting without routes"
             );
-            return Table::default();
+            nothing
         }
         Err(error) => {
             tracing::warn!(%error, "the last table is damaged; starting without routes");
-            return Table::default();
-        }
-    };
-    if stored.boot != boot() {
-        for route in &mut stored.table.routes {
-            if let Action::Forward { targets, .. } = &mut route.action {
-                targets
-                    .iter_mut()
-                    .for_each(|target| target.endpoints.clear());
-            }
+            nothing
         }
     }
-    stored.table
+}
+
+/// The same routes, to nowhere.
+pub(super) fn without_endpoints(mut table: Table) -> Table {
+    for route in &mut table.routes {
+        if let Action::Forward { targets, .. } = &mut route.action {
+            targets
+                .iter_mut()
+                .for_each(|target| target.endpoints.clear());
+        }
+    }
+    table
 }
 
 /// Makes a directory for its owner alone.
@@ -132,9 +131,9 @@ mod tests {
     #[test]
     fn a_table_comes_back_as_it_was() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(load(dir.path()), Table::default());
+        assert_eq!(load(dir.path()).0, Table::default());
         save(dir.path(), &table()).unwrap();
-        assert_eq!(load(dir.path()), table());
+        assert_eq!(load(dir.path()), (table(), true));
     }
 
     #[test]
@@ -146,7 +145,7 @@ mod tests {
             r#"{"format":2,"boot":"","table":{"generation":1,"routes":[]}}"#,
         ] {
             fs::write(dir.path().join(NAME), damaged).unwrap();
-            assert_eq!(load(dir.path()), Table::default());
+            assert_eq!(load(dir.path()).0, Table::default());
         }
     }
 
@@ -160,7 +159,9 @@ mod tests {
             stored.replace(&boot(), "another-boot"),
         )
         .unwrap();
-        let Action::Forward { targets, .. } = &load(dir.path()).routes[0].action else {
+        let (table, same_boot) = load(dir.path());
+        assert!(!same_boot);
+        let Action::Forward { targets, .. } = &without_endpoints(table).routes[0].action else {
             panic!()
         };
         assert!(targets[0].endpoints.is_empty());

@@ -1,6 +1,7 @@
 //! An edge: listeners, proxy and table as one thing, in this process or as a process of its own.
 
 mod file;
+mod kept;
 mod process;
 mod run;
 

@@ -1,7 +1,7 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
@@ -16,13 +16,17 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::file;
+use super::{
+    file,
+    kept::{self, Kept},
+};
 use crate::{
     access_log::AccessLog,
     config::{EdgeConfig, ms},
     control::{Ask, Connection, Tell, Unbound},
     listen::{Door, Doors, Gate, Service},
     proxy::Context,
+    routes::{Change, Routes},
     table::Table,
 };
 
@@ -34,7 +38,6 @@ const PREDECESSOR_LOOK_EVERY: Duration = Duration::from_millis(100);
 pub(crate) struct Edge {
     context: Arc<Context>,
     gate: Gate,
-    state: PathBuf,
     listen: Vec<SocketAddr>,
     doors: Mutex<Doors>,
     /// Connections taken at addresses that are shut now.
@@ -45,7 +48,8 @@ pub(crate) struct Edge {
 /// What one table change at a time touches.
 #[derive(Debug)]
 struct Writing {
-    table: Table,
+    routes: Routes,
+    kept: Kept,
     /// The edge that this one took over from, while connections are left there.
     predecessor: Option<Connection>,
 }
@@ -92,17 +96,23 @@ impl Edge {
             clock,
         ));
         let gate = Gate::new(Arc::clone(&context));
-        let mut inherited = inherited.unwrap_or_else(|| Inherited {
-            table: file::load(state),
+        let inherited = inherited.unwrap_or_else(|| Inherited {
+            table: kept::load(state),
             ..Inherited::default()
         });
+        let mut routes = Routes::default();
         // Before the doors open: whoever comes in must find the routes.
-        if let Err(error) = context.plane.swap(inherited.table.clone()) {
-            tracing::warn!(error = %tappaas_core::Chain(&error), "the last table is refused; starting without routes");
-            inherited.table = Table::default();
+        match Routes::of(inherited.table.clone()) {
+            Ok(inherited_routes) => {
+                routes = inherited_routes;
+                context.plane.swap(inherited.table)?;
+            }
+            Err(error) => {
+                tracing::warn!(error = %tappaas_core::Chain(&error), "the last table is refused; starting without routes");
+            }
         }
         let mut doors = open(&config.listen, inherited.http, inherited.inner, &gate)?;
-        for (address, error) in doors.open_inner(inherited.table.inner(), &gate) {
+        for (address, error) in doors.open_inner(routes.inner(), &gate) {
             tracing::warn!(%address, %error, "an inner address cannot be opened yet");
         }
         let edge = Arc::new(Self {
@@ -110,10 +120,10 @@ impl Edge {
             doors: Mutex::new(doors),
             ending: Mutex::default(),
             writing: Arc::new(AsyncMutex::new(Writing {
-                table: inherited.table,
+                routes,
+                kept: Kept::new(state),
                 predecessor: None,
             })),
-            state: state.to_owned(),
             context,
             gate,
         });
@@ -131,7 +141,7 @@ impl Edge {
     }
 
     pub(crate) async fn table(&self) -> Table {
-        self.writing.lock().await.table.clone()
+        self.writing.lock().await.routes.table()
     }
 
     /// Replaces the table. Once this returns nothing new goes anywhere else, in the edge that this one took over from neither.
@@ -139,27 +149,38 @@ impl Edge {
     /// # Errors
     /// `Conflict` if a newer table was taken; what [`Table::check`] refuses; `Unavailable` if the other edge had to be ended.
     pub(crate) async fn set_table(&self, table: Table) -> Result<Vec<Unbound>> {
-        table.check()?;
+        let routes = Routes::of(table)?;
         let mut writing = self.writing.lock().await;
-        if table.generation < writing.table.generation {
+        if routes.generation() < writing.routes.generation() {
             return Err(Error::conflict(format!(
                 "table generation {}: generation {} is in use",
-                table.generation, writing.table.generation
+                routes.generation(),
+                writing.routes.generation()
             )));
         }
+        let table = routes.table();
         writing.tell_predecessor(&table).await?;
-        self.save(&table).await;
-        self.context.plane.swap(table.clone())?;
-        let unbound = self.doors().open_inner(table.inner(), &self.gate);
-        self.shut_inner(&table);
-        writing.table = table;
-        Ok(unbound
-            .into_iter()
-            .map(|(address, error)| Unbound {
-                address,
-                reason: error.to_string(),
-            })
-            .collect())
+        writing.keep(table.clone()).await;
+        self.context.plane.swap(table)?;
+        writing.routes = routes;
+        Ok(self.see_to_inner(&writing.routes))
+    }
+
+    /// Changes some routes of the table, as [`Self::set_table`] does all.
+    ///
+    /// # Errors
+    /// What [`Routes::check`] refuses; `Unavailable` if the edge that this one took over from had to be ended.
+    pub(crate) async fn change(&self, change: Change) -> Result<Vec<Unbound>> {
+        let mut writing = self.writing.lock().await;
+        writing.routes.check(&change)?;
+        if writing.predecessor.is_some() {
+            let next = writing.routes.after(&change);
+            writing.tell_predecessor(&next).await?;
+        }
+        writing.keep_change(&change).await;
+        self.context.plane.change(&change);
+        writing.routes.make(change);
+        Ok(self.see_to_inner(&writing.routes))
     }
 
     /// Says how a route is, counting what is left in the edge that this one took over from.
@@ -203,7 +224,7 @@ impl Edge {
             .map(|(service, door)| Ok((service, door.listener().try_clone()?)))
             .collect::<io::Result<_>>()?;
         Ok(Frozen {
-            table: writing.table.clone(),
+            table: writing.routes.table(),
             doors,
             _writing: writing,
         })
@@ -246,19 +267,17 @@ impl Edge {
         }
     }
 
-    /// A table that is not on the disk serves as well; it is only not there after a crash, and the server brings it again then.
-    async fn save(&self, table: &Table) {
-        let (state, table) = (self.state.clone(), table.clone());
-        let saved = tokio::task::spawn_blocking(move || file::save(&state, &table)).await;
-        if let Ok(Err(error)) | Err(error) = saved.map_err(io::Error::other) {
-            tracing::warn!(%error, "the table was not saved");
-        }
-    }
-
-    fn shut_inner(&self, table: &Table) {
-        let wanted: std::collections::HashSet<_> = table.inner().collect();
+    /// Opens the inner addresses of these routes and shuts all others. Says which cannot be opened.
+    fn see_to_inner(&self, routes: &Routes) -> Vec<Unbound> {
+        let unbound = self.doors().open_inner(routes.inner(), &self.gate);
+        let wanted: std::collections::HashSet<_> = routes.inner().collect();
         let shut = self.doors().shut_inner(|address| wanted.contains(address));
         self.ending().extend(shut);
+        let unbound = unbound.into_iter().map(|(address, error)| Unbound {
+            address,
+            reason: error.to_string(),
+        });
+        unbound.collect()
     }
 
     fn doors(&self) -> MutexGuard<'_, Doors> {
@@ -277,12 +296,46 @@ impl Edge {
             .retain(|connections| !connections.is_finished());
         // A table change opens them itself.
         if let Ok(writing) = self.writing.try_lock() {
-            self.doors().open_inner(writing.table.inner(), &self.gate);
+            self.doors().open_inner(writing.routes.inner(), &self.gate);
         }
     }
 }
 
 impl Writing {
+    /// What is not on the disk serves as well; it is only not there after a crash, and the server brings it again then.
+    async fn keep(&mut self, table: Table) {
+        self.on_disk(move |kept| kept.replace(&table).map(|()| true))
+            .await;
+    }
+
+    async fn keep_change(&mut self, change: &Change) {
+        let line = change.clone();
+        if !self.on_disk(move |kept| kept.add(&line)).await {
+            self.keep(self.routes.after(change)).await;
+        }
+    }
+
+    async fn on_disk(
+        &mut self,
+        work: impl FnOnce(&mut Kept) -> io::Result<bool> + Send + 'static,
+    ) -> bool {
+        // If this is given up half-way, or fails, the next one begins with the whole table.
+        let anew = self.kept.anew();
+        let mut kept = std::mem::replace(&mut self.kept, anew);
+        let work = move || work(&mut kept).map(|done| (kept, done));
+        let worked = tokio::task::spawn_blocking(work).await;
+        match worked.map_err(io::Error::other).flatten() {
+            Ok((kept, done)) => {
+                self.kept = kept;
+                done
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the table was not saved");
+                false
+            }
+        }
+    }
+
     /// Has the predecessor serve the same table. One that is gone has nothing in flight.
     async fn tell_predecessor(&mut self, table: &Table) -> Result<()> {
         let Some(predecessor) = &mut self.predecessor else {

@@ -11,6 +11,7 @@ use crate::{
     control::{Ask, Tell, Unbound, unexpected},
     edge::Edge,
     metrics,
+    routes::Change,
     signals::Sampler,
     table::Table,
 };
@@ -30,6 +31,16 @@ impl Driver {
         match self {
             Self::InProcess(edge) => edge.set_table(table).await,
             Self::Process(supervisor) => match supervisor.ask(&Ask::SetTable(table)).await? {
+                Tell::Applied { unbound } => Ok(unbound),
+                other => Err(unexpected(&other)),
+            },
+        }
+    }
+
+    pub(super) async fn change(&self, change: Change) -> Result<Vec<Unbound>> {
+        match self {
+            Self::InProcess(edge) => edge.change(change).await,
+            Self::Process(supervisor) => match supervisor.ask(&Ask::Change(change)).await? {
                 Tell::Applied { unbound } => Ok(unbound),
                 other => Err(unexpected(&other)),
             },

@@ -7,7 +7,7 @@ use std::{
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream, StreamExt};
 use tappaas_core::{
-    Chain, Clock, Error, Result,
+    Chain, Clock, Error, ErrorKind, Result,
     backend::{
         Frontend, IngressCapabilities, IngressProvider, Route, RouteId, RouteStatus, Signal,
     },
@@ -27,6 +27,7 @@ use crate::{
     config::{IngressConfig, Place},
     control::{Ask, Tell, Unbound},
     edge::Edge,
+    routes::Change,
 };
 
 /// Signals that a slow listener may fall behind before it misses some.
@@ -55,7 +56,8 @@ struct Inner {
 /// What the edge was last told.
 #[derive(Debug)]
 struct Pushed {
-    generation: u64,
+    /// `None` if it is not known what of it the edge took.
+    generation: Option<u64>,
     unbound: Vec<Unbound>,
 }
 
@@ -75,9 +77,9 @@ impl Ingress {
         };
         // Before the table: an edge that is replaced in between is then seen as another one, and told the routes.
         let pid = driver.pid().await?;
-        let desired = Desired::adopt(driver.table().await?);
+        let desired = Desired::adopt(driver.table().await?)?;
         let pushed = Pushed {
-            generation: desired.generation,
+            generation: Some(desired.generation()),
             unbound: Vec::new(),
         };
         let signals = broadcast::channel(SIGNALS_KEPT).0;
@@ -175,7 +177,7 @@ impl IngressProvider for Ingress {
     }
 
     async fn remove(&self, id: &RouteId) -> Result<()> {
-        self.inner.desired().remove(id);
+        self.inner.desired().remove(id)?;
         self.inner.push(None).await.map(drop)
     }
 
@@ -205,24 +207,50 @@ impl Inner {
     ///
     /// `again` has the edge told even if it knows, when this address could not be opened the last time.
     async fn push(&self, again: Option<SocketAddr>) -> Result<Vec<Unbound>> {
-        let wanted = self.desired().generation;
+        let wanted = self.desired().generation();
         let mut pushed = self.pushed.lock().await;
         let failed = pushed
             .unbound
             .iter()
             .any(|unbound| Some(unbound.address) == again);
-        if pushed.generation < wanted || failed {
-            self.push_now(&mut pushed).await?;
+        let known = pushed.generation.filter(|_| !failed);
+        match known.and_then(|known| self.desired().since(known)) {
+            Some(_) if known >= Some(wanted) => {}
+            Some(change) => self.push_change(&mut pushed, change).await?,
+            None => self.push_all(&mut pushed).await?,
         }
         Ok(pushed.unbound.clone())
     }
 
-    async fn push_now(&self, pushed: &mut Pushed) -> Result<()> {
+    async fn push_change(&self, pushed: &mut Pushed, change: Change) -> Result<()> {
+        let generation = change.to;
+        pushed.generation = None;
+        match self.driver.change(change).await {
+            Ok(unbound) => self.was_told(pushed, generation, unbound),
+            // It has another table than it was told: it was started again, or was told twice.
+            Err(error) if error.kind() == ErrorKind::Conflict => {
+                return self.push_all(pushed).await;
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    async fn push_all(&self, pushed: &mut Pushed) -> Result<()> {
         let table = self.desired().table();
         let generation = table.generation;
-        pushed.unbound = self.driver.set_table(table).await?;
-        pushed.generation = generation;
+        pushed.generation = None;
+        let unbound = self.driver.set_table(table).await?;
+        self.was_told(pushed, generation, unbound);
         Ok(())
+    }
+
+    fn was_told(&self, pushed: &mut Pushed, generation: u64, unbound: Vec<Unbound>) {
+        self.desired().told(generation);
+        *pushed = Pushed {
+            generation: Some(generation),
+            unbound,
+        };
     }
 }
 
@@ -257,7 +285,7 @@ async fn follow(
     let edge = connection.hello().await?.pid;
     // The first one was adopted with its table; another one has at best an older table.
     if *pid != edge {
-        inner.push_now(&mut *inner.pushed.lock().await).await?;
+        inner.push_all(&mut *inner.pushed.lock().await).await?;
         *pid = edge;
     }
     let window_ms = u64::try_from(WINDOW.as_millis()).unwrap_or(u64::MAX);

@@ -10,21 +10,24 @@ use tappaas_core::backend::{Action, Frontend, Route, RouteId};
 use super::{RouteStats, Seat};
 use crate::table::{Door, doors};
 
-/// A table compiled for look-ups. Immutable: a change makes another one.
-#[derive(Debug, Default)]
+/// A table compiled for look-ups. One in use is never changed: a clone is, which shares with it all that stays.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Router {
     pub(crate) generation: u64,
-    pub(crate) routes: BTreeMap<RouteId, Arc<RouteState>>,
-    exact: HashMap<Box<str>, Vec<Entry>>,
+    pub(crate) routes: BTreeMap<Arc<RouteId>, Arc<RouteState>>,
+    exact: Hosts,
     /// By what follows the `*.`.
-    wildcard: HashMap<Box<str>, Vec<Entry>>,
+    wildcard: Hosts,
     pub(crate) inner: HashMap<SocketAddr, Arc<RouteState>>,
 }
 
-#[derive(Debug)]
+/// The routes of each host, the longest prefix first.
+type Hosts = HashMap<Arc<str>, Arc<[Entry]>>;
+
+#[derive(Clone, Debug)]
 struct Entry {
     /// Without a final `/`.
-    prefix: Box<str>,
+    prefix: Arc<str>,
     route: Arc<RouteState>,
 }
 
@@ -68,40 +71,66 @@ pub(crate) struct Redirect {
 }
 
 impl Router {
-    pub(crate) fn new(generation: u64, routes: Vec<Arc<RouteState>>) -> Self {
+    pub(crate) fn new(generation: u64, routes: impl IntoIterator<Item = Arc<RouteState>>) -> Self {
         let mut router = Self {
             generation,
             ..Self::default()
         };
         for route in routes {
-            for door in doors(&route.route) {
-                let route = Arc::clone(&route);
-                match door {
-                    Door::Inner(address) => {
-                        router.inner.insert(address, route);
-                    }
-                    Door::Http(host, prefix) => {
-                        let entries = match host.strip_prefix("*.") {
-                            Some(rest) => router.wildcard.entry(rest.into()),
-                            None => router.exact.entry(host.into()),
-                        };
-                        entries.or_default().push(Entry {
-                            prefix: prefix.into(),
-                            route,
-                        });
+            router.put(route);
+        }
+        router
+    }
+
+    /// Adds a route, in place of the one of the same id.
+    pub(crate) fn put(&mut self, route: Arc<RouteState>) {
+        self.remove(&route.route.id);
+        for door in doors(&route.route) {
+            let added = Arc::clone(&route);
+            match door {
+                Door::Inner(address) => drop(self.inner.insert(address, added)),
+                Door::Http(host, prefix) => {
+                    let (hosts, host) = self.hosts(host);
+                    let mut entries = hosts.get(host).map_or_else(Vec::new, |old| old.to_vec());
+                    entries.push(Entry {
+                        prefix: prefix.into(),
+                        route: added,
+                    });
+                    entries.sort_by_key(|entry| std::cmp::Reverse(entry.prefix.len()));
+                    hosts.insert(host.into(), entries.into());
+                }
+            }
+        }
+        self.routes.insert(Arc::new(route.route.id.clone()), route);
+    }
+
+    pub(crate) fn remove(&mut self, id: &RouteId) {
+        let Some(route) = self.routes.remove(id) else {
+            return;
+        };
+        for door in doors(&route.route) {
+            match door {
+                Door::Inner(address) => drop(self.inner.remove(&address)),
+                Door::Http(host, _) => {
+                    let (hosts, host) = self.hosts(host);
+                    let others = hosts.remove(host);
+                    let others = others.iter().flat_map(|entries| entries.iter());
+                    let others = others.filter(|entry| !Arc::ptr_eq(&entry.route, &route));
+                    let others: Arc<[_]> = others.cloned().collect();
+                    if !others.is_empty() {
+                        hosts.insert(host.into(), others);
                     }
                 }
             }
-            router.routes.insert(route.route.id.clone(), route);
         }
-        for entries in router
-            .exact
-            .values_mut()
-            .chain(router.wildcard.values_mut())
-        {
-            entries.sort_by_key(|entry| std::cmp::Reverse(entry.prefix.len()));
+    }
+
+    /// Where a host is looked up, and as what.
+    fn hosts<'a>(&mut self, host: &'a str) -> (&mut Hosts, &'a str) {
+        match host.strip_prefix("*.") {
+            Some(rest) => (&mut self.wildcard, rest),
+            None => (&mut self.exact, host),
         }
-        router
     }
 
     /// Finds the route of a request: the host as written before the one with a `*`, then the longest prefix of whole segments.
@@ -125,7 +154,7 @@ impl Router {
     pub(crate) fn seats(&self) -> impl Iterator<Item = (&RouteId, &Arc<Seat>)> {
         self.routes
             .iter()
-            .flat_map(|(id, route)| route.seats().map(move |seat| (id, seat)))
+            .flat_map(|(id, route)| route.seats().map(move |seat| (&**id, seat)))
     }
 }
 
@@ -227,6 +256,29 @@ mod tests {
         ] {
             assert_eq!(found("a.example", path), name, "{path}");
         }
+    }
+
+    #[test]
+    fn routes_that_go_or_change_leave_those_beside_them() {
+        let mut router = router();
+        let state = |name: &str, host: &str, path: &str| {
+            let route = route(name, &[host], path, redirect("/", 301));
+            Arc::new(RouteState::new(route, Arc::default(), Vec::new()))
+        };
+        let before = router.clone();
+        router.remove(&state("api", "a.example", "/api").route.id);
+        router.put(state("any", "*.other", "/"));
+        let name = |router: &Router, host, path| match router.find(host, path) {
+            Found::Route(route) => route.route.id.name.to_string(),
+            Found::NoHost => "no host".to_owned(),
+            Found::NoPath => "no path".to_owned(),
+        };
+        assert_eq!(name(&router, "a.example", "/api"), "root");
+        assert_eq!(name(&router, "a.example", "/api/v2"), "v2");
+        assert_eq!(name(&router, "c.example", "/"), "no host");
+        assert_eq!(name(&router, "c.other", "/"), "any");
+        assert_eq!(name(&before, "a.example", "/api"), "api");
+        assert_eq!(name(&before, "c.example", "/"), "any");
     }
 
     #[test]

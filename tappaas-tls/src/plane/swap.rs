@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{RouteState, RouteStats, Router, Seat};
-use crate::{table::Table, upstream::Upstream};
+use crate::{routes::Change, table::Table, upstream::Upstream};
 
 /// The routing state of an edge. Requests read it without a lock; swaps are serialised.
 #[derive(Debug)]
@@ -74,16 +74,33 @@ impl Plane {
                 table.generation, old.generation
             )));
         }
-        let routes = table
-            .routes
-            .into_iter()
-            .map(|route| writer.compile(&old, route))
-            .collect();
-        let new = Arc::new(Router::new(table.generation, routes));
-        self.router.store(Arc::clone(&new));
-        writer.retire(&old, &new);
-        self.generation.send_replace(new.generation);
+        let routes = table.routes.into_iter();
+        let routes = routes.map(|route| writer.compile(&old, route));
+        let new = Router::new(table.generation, routes);
+        self.publish(&mut writer, &old, new);
         Ok(())
+    }
+
+    /// Makes a [checked](crate::routes::Routes::check) change, as [`Self::swap`] does a whole table.
+    pub(crate) fn change(&self, change: &Change) {
+        let mut writer = self.writer();
+        let old = self.router.load_full();
+        let mut new = Router::clone(&old);
+        new.generation = change.to;
+        for id in &change.gone {
+            new.remove(id);
+        }
+        for route in &change.put {
+            new.put(writer.compile(&old, route.clone()));
+        }
+        self.publish(&mut writer, &old, new);
+    }
+
+    fn publish(&self, writer: &mut Writer, old: &Router, new: Router) {
+        let new = Arc::new(new);
+        self.router.store(Arc::clone(&new));
+        writer.retire(old, &new);
+        self.generation.send_replace(new.generation);
     }
 
     /// Says how a route is: what new requests see, and what is still on its way out.
@@ -165,18 +182,45 @@ impl Writer {
         Arc::new(RouteState::new(route, stats, seats))
     }
 
-    /// Closes the seats that `new` does not have, and remembers those with something in flight.
+    /// Closes the seats that `new` does not have, and remembers those with something in flight. A route that is the same in both keeps
+    /// its seats, which are its own.
     fn retire(&mut self, old: &Router, new: &Router) {
-        let kept: HashSet<*const Seat> = new.seats().map(|(_, seat)| Arc::as_ptr(seat)).collect();
+        let changed = |other: &Router, id: &RouteId, route: &Arc<RouteState>| {
+            let same = other.routes.get(id);
+            same.is_none_or(|same| !Arc::ptr_eq(same, route))
+        };
+        let seats = |router: &Router, other: &Router| {
+            let routes = router.routes.iter();
+            let routes = routes.filter(|(id, route)| changed(other, id, route));
+            let seats = routes.flat_map(|(id, route)| {
+                let seats = route.seats().map(Arc::clone);
+                seats
+                    .map(move |seat| (RouteId::clone(id), seat))
+                    .collect::<Vec<_>>()
+            });
+            seats.collect::<Vec<_>>()
+        };
+        let new_seats = seats(new, old);
+        let kept: HashSet<_> = new_seats
+            .iter()
+            .map(|(_, seat)| Arc::as_ptr(seat))
+            .collect();
         self.leaving
             .retain(|(_, seat)| !kept.contains(&Arc::as_ptr(seat)));
-        for (id, seat) in old
-            .seats()
-            .filter(|(_, seat)| !kept.contains(&Arc::as_ptr(seat)))
-        {
-            seat.retire(true);
-            self.leaving.push((id.clone(), Arc::clone(seat)));
+        for (id, seat) in seats(old, new) {
+            if !kept.contains(&Arc::as_ptr(&seat)) {
+                seat.retire(true);
+                self.leaving.push((id, seat));
+            }
         }
+        if !self.leaving.is_empty() {
+            self.close_unused(new);
+        }
+        self.forget_drained();
+    }
+
+    /// Closes the connections to endpoints that nothing goes to any more.
+    fn close_unused(&self, new: &Router) {
         let live: HashSet<_> = new
             .seats()
             .map(|(_, seat)| Arc::as_ptr(seat.upstream()))
@@ -186,7 +230,6 @@ impl Writer {
                 seat.upstream().close();
             }
         }
-        self.forget_drained();
     }
 
     /// A retired seat never gets anything again, so that 0 in flight is final.
@@ -283,6 +326,35 @@ mod tests {
         assert_eq!(draining(&plane), [1]);
         drop(ticket);
         assert_eq!(draining(&plane), [0; 0]);
+    }
+
+    #[tokio::test]
+    async fn a_change_leaves_the_other_routes_as_they_are() {
+        let plane = Plane::new();
+        let kept = route("kept", &["kept.example"], "/", forward(&[A]));
+        let mut both = table(1, &[A]);
+        both.routes.push(kept.clone());
+        plane.swap(both).unwrap();
+        let before = Arc::clone(&plane.router().routes[&kept.id]);
+        let old = table(1, &[A]).routes.remove(0);
+        let new = route("new", &["new.example"], "/", forward(&[B]));
+        plane.change(&Change {
+            from: 1,
+            to: 2,
+            put: vec![new.clone()],
+            gone: vec![old.id.clone()],
+        });
+        let router = plane.router();
+        assert!(Arc::ptr_eq(&before, &router.routes[&kept.id]));
+        assert!(matches!(
+            router.find("new.example", "/"),
+            super::super::Found::Route(_)
+        ));
+        assert!(matches!(
+            router.find("a.example", "/"),
+            super::super::Found::NoHost
+        ));
+        assert_eq!((router.generation, router.routes.len()), (2, 2));
     }
 
     #[tokio::test]
