@@ -167,7 +167,7 @@ fn config(stack: &HostStack) -> Value {
         "mounts": mounts(stack),
         "linux": {
             "namespaces": namespaces.map(|kind| json!({ "type": kind })),
-            "cgroupsPath": "/tappaas-bench/runc",
+            "cgroupsPath": "/tappaas-bench",
             "resources": {
                 "memory": { "limit": MEMORY },
                 "cpu": { "quota": CPU_QUOTA, "period": 100_000 },
