@@ -189,7 +189,8 @@ impl Committer {
             Home::Stopped(failure) => return Err(Failure::Stopped(failure.clone())),
             Home::Closed => return Err(Failure::Closed),
         };
-        // See docs/adr: two syncs, so that no commit that was answered is ever taken for a torn one.
+        // Two syncs a commit: with one, a commit is told from a torn one by a checksum alone, and opening after a crash walks the whole
+        // database first.
         transaction.set_quick_repair(true);
         Ok(transaction)
     }

@@ -36,7 +36,7 @@ pub(super) fn measure(course: &Course) -> Result<Vec<Figure>> {
             .beside("etcd", theirs.rates)
             .goal(Goal::MinRatio(2.0)),
         Figure::new("64 writers, a write's p99", "ms", ours.slowest).beside("etcd", theirs.slowest),
-        // Two syncs a commit: see the record on quick repair in docs/adr.
+        // A commit takes two syncs, for quick repair.
         Figure::new("one writer, a write's p50", "ms", alone)
             .beside("one fdatasync", syncs)
             .goal(Goal::MaxRatio(3.5)),
