@@ -174,11 +174,11 @@ mod tests {
         route(name, &[host], "/", forward(&["127.0.0.1:1"]))
     }
 
-    fn change(from: u64, put: &[Route], gone: &[&Route]) -> Change {
+    fn change(from: u64, put: &[&Route], gone: &[&Route]) -> Change {
         Change {
             from,
             to: from + 1,
-            put: put.to_vec(),
+            put: put.iter().map(|route| (*route).clone()).collect(),
             gone: gone.iter().map(|route| route.id.clone()).collect(),
         }
     }
@@ -194,11 +194,11 @@ mod tests {
         let [a, b, c] = ["a", "b", "c"].map(|name| a_route(name, &format!("{name}.example")));
         let mut routes = Routes::of(Table {
             generation: 3,
-            routes: vec![a.clone(), b.clone()],
+            routes: vec![a.clone(), b],
         })
         .unwrap();
         let b_moved = a_route("b", "moved.example");
-        let change = change(3, &[b_moved.clone(), c.clone()], &[&a]);
+        let change = change(3, &[&b_moved, &c], &[&a]);
         let after = routes.after(&change);
         made(&mut routes, change).unwrap();
         assert_eq!(after, routes.table());
@@ -215,16 +215,16 @@ mod tests {
         let mut routes = Routes::default();
         let a = a_route("a", "a.example");
         assert_eq!(
-            made(&mut routes, change(1, &[a.clone()], &[])),
+            made(&mut routes, change(1, &[&a], &[])),
             Err(ErrorKind::Conflict)
         );
-        made(&mut routes, change(0, &[a.clone()], &[])).unwrap();
+        made(&mut routes, change(0, &[&a], &[])).unwrap();
         assert_eq!(
-            made(&mut routes, change(0, &[a.clone()], &[])),
+            made(&mut routes, change(0, &[&a], &[])),
             Err(ErrorKind::Conflict)
         );
         assert_eq!(
-            made(&mut routes, change(1, &[a.clone()], &[&a])),
+            made(&mut routes, change(1, &[&a], &[&a])),
             Err(ErrorKind::Invalid)
         );
         assert_eq!((routes.generation(), routes.table().routes.len()), (1, 1));
@@ -234,17 +234,21 @@ mod tests {
     fn a_door_is_free_for_another_as_soon_as_its_route_leaves_it() {
         let mut routes = Routes::default();
         let (a, b) = (a_route("a", "x.example"), a_route("b", "x.example"));
-        made(&mut routes, change(0, &[a.clone()], &[])).unwrap();
-        let taken = change(1, &[b.clone()], &[]);
+        made(&mut routes, change(0, &[&a], &[])).unwrap();
+        let taken = change(1, &[&b], &[]);
         assert_eq!(made(&mut routes, taken), Err(ErrorKind::AlreadyExists));
         let both = change(
             1,
-            &[a_route("c", "y.example"), a_route("d", "y.example")],
+            &[&a_route("c", "y.example"), &a_route("d", "y.example")],
             &[],
         );
         assert_eq!(made(&mut routes, both), Err(ErrorKind::AlreadyExists));
-        made(&mut routes, change(1, &[b], &[&a])).unwrap();
-        made(&mut routes, change(2, &[a_route("b", "z.example"), a], &[])).unwrap();
+        made(&mut routes, change(1, &[&b], &[&a])).unwrap();
+        made(
+            &mut routes,
+            change(2, &[&a_route("b", "z.example"), &a], &[]),
+        )
+        .unwrap();
         assert_eq!(routes.table().routes.len(), 2);
     }
 }

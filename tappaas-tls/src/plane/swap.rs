@@ -341,8 +341,8 @@ mod tests {
         plane.change(&Change {
             from: 1,
             to: 2,
-            put: vec![new.clone()],
-            gone: vec![old.id.clone()],
+            put: vec![new],
+            gone: vec![old.id],
         });
         let router = plane.router();
         assert!(Arc::ptr_eq(&before, &router.routes[&kept.id]));
