@@ -120,6 +120,7 @@ fn spec(stack: &HostStack, id: &str) -> Spec {
             memory: Some(MEMORY),
             cpu_millis: Some(1_000),
             pids: Some(PIDS),
+            yields: false,
         },
         network: Network::Private { pasta: None },
         restart: Restart::default(),

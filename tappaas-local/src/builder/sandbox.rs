@@ -270,6 +270,7 @@ impl Sandbox {
                 memory: Some(self.limits.memory.0),
                 cpu_millis: Some(self.limits.cpu.0),
                 pids: Some(self.limits.pids),
+                yields: true,
             },
             network: connection.network.clone(),
             restart: Restart {

@@ -86,6 +86,8 @@ fn notes(spec: &Spec, enforced: Enforced) -> Vec<String> {
         memory,
         cpu_millis,
         pids,
+        // It limits nothing while nobody else wants the CPU, and where it is not there nothing is broken.
+        yields: _,
     } = spec.limits;
     let missing = [
         ("memory", memory.is_some() && !enforced.memory),

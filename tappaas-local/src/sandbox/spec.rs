@@ -127,6 +127,9 @@ pub struct Limits {
     pub cpu_millis: Option<u32>,
     /// Processes and threads.
     pub pids: Option<u32>,
+    /// It has the CPU only while nothing else on the machine wants it, as far as the kernel can do that (Linux 5.15).
+    #[serde(default)]
+    pub yields: bool,
 }
 
 /// What an instance can reach and who can reach it.

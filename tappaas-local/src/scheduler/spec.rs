@@ -134,6 +134,7 @@ fn limits(wanted: &model::Resources, usual: &DefaultLimits) -> Limits {
         memory: wanted.memory.or(Some(usual.memory.0)),
         cpu_millis: wanted.cpu_millis.or_else(|| Some(usual.cpu?.0)),
         pids: wanted.pids.or(Some(usual.pids)),
+        yields: false,
     }
 }
 

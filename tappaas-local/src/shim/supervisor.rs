@@ -132,7 +132,7 @@ impl Supervisor {
         } else {
             Layout::detect()
         };
-        let cgroup = Cgroup::plan(&layout, &group_name(&spec.id, dir));
+        let cgroup = Cgroup::plan(&layout, &group_name(&spec.id, dir), spec.limits.yields);
         let record = new_record(&spec, &cgroup)?;
         // Before anything is made, so that whoever finds this process dead finds what it made too.
         record

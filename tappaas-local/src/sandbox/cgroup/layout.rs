@@ -8,8 +8,11 @@ use rustix::fs::Access;
 
 use crate::fault::{Context, Result};
 
-/// The folder, in each hierarchy, that the groups of all instances are in.
+/// The folder, in each hierarchy, that the groups of instances are in.
 const PARENT: &str = "tappaas";
+/// The folder of those that have the CPU only while nobody else wants it. It is no part of the other one: a group yields to its
+/// siblings alone, and the edge is not in any of ours.
+const YIELDING: &str = "tappaas-yielding";
 
 /// What control groups are used for.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -109,26 +112,26 @@ impl Layout {
 
     /// Limits of this kind can be set.
     pub(crate) fn has(&self, controller: Controller) -> bool {
-        self.folder(controller, "").is_some()
+        self.folder(controller, "", false).is_some()
     }
 
     /// The folder whose files limit `controller` for `id`.
-    pub(super) fn folder(&self, controller: Controller, id: &str) -> Option<PathBuf> {
+    pub(super) fn folder(&self, controller: Controller, id: &str, yields: bool) -> Option<PathBuf> {
         if let Some(root) = self.version_1.get(&controller) {
-            return Some(root.join(PARENT).join(id));
+            return Some(root.join(parent(yields)).join(id));
         }
         let controlled = self
             .controllers
             .iter()
             .any(|name| name == controller.name_2());
-        controlled.then(|| self.unified(id)).flatten()
+        controlled.then(|| self.unified(id, yields)).flatten()
     }
 
     /// The folder of version 2 for `id`.
-    pub(super) fn unified(&self, id: &str) -> Option<PathBuf> {
+    pub(super) fn unified(&self, id: &str, yields: bool) -> Option<PathBuf> {
         self.delegated
             .as_ref()
-            .map(|folder| folder.join(PARENT).join(id))
+            .map(|folder| folder.join(parent(yields)).join(id))
     }
 
     /// Where version 2 is mounted.
@@ -170,6 +173,10 @@ impl Layout {
             }
         }
     }
+}
+
+fn parent(yields: bool) -> &'static str {
+    if yields { YIELDING } else { PARENT }
 }
 
 /// The topmost folder, from the hierarchy's root down to this process's own group, in which it may create groups.
@@ -224,7 +231,7 @@ mod tests {
     #[test]
     fn under_both_versions_each_controller_has_its_folder_and_killing_goes_through_version_2() {
         let layout = Layout::from_tables(HYBRID, "0::/\n", &|_| true);
-        let folder = |controller| layout.folder(controller, "web-1").unwrap();
+        let folder = |controller| layout.folder(controller, "web-1", false).unwrap();
         assert_eq!(
             folder(Controller::Cpu),
             Path::new("/sys/fs/cgroup/cpu,cpuacct/tappaas/web-1")
@@ -235,8 +242,12 @@ mod tests {
             Path::new("/sys/fs/cgroup/memory/tappaas/web-1")
         );
         assert_eq!(
-            layout.unified("web-1").unwrap(),
+            layout.unified("web-1", false).unwrap(),
             Path::new("/sys/fs/cgroup/unified/tappaas/web-1")
+        );
+        assert_eq!(
+            layout.folder(Controller::Cpu, "build-1", true).unwrap(),
+            Path::new("/sys/fs/cgroup/cpu,cpuacct/tappaas-yielding/build-1")
         );
         assert!(!layout.version_2());
     }
@@ -254,7 +265,7 @@ mod tests {
     fn a_plain_user_without_delegation_gets_no_groups() {
         for mounts in [HYBRID, UNIFIED] {
             let layout = Layout::from_tables(mounts, "0::/session.scope\n", &|_| false);
-            assert!(!layout.has(Controller::Memory) && layout.unified("web-1").is_none());
+            assert!(!layout.has(Controller::Memory) && layout.unified("web-1", false).is_none());
         }
     }
 }

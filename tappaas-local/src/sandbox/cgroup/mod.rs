@@ -50,14 +50,14 @@ pub(crate) struct Cgroup {
 
 impl Cgroup {
     /// Names the groups of `id`, one for each thing that this process may control here.
-    pub(crate) fn plan(layout: &Layout, id: &str) -> Self {
-        let folder = |controller| layout.folder(controller, id);
+    pub(crate) fn plan(layout: &Layout, id: &str, yields: bool) -> Self {
+        let folder = |controller| layout.folder(controller, id, yields);
         Self {
             memory: folder(Controller::Memory),
             cpu: folder(Controller::Cpu),
             accounting: folder(Controller::Accounting),
             pids: folder(Controller::Pids),
-            unified: layout.unified(id),
+            unified: layout.unified(id, yields),
             unified_root: layout.unified_root().map(Path::to_owned),
             version_2: layout.version_2(),
         }
@@ -222,7 +222,10 @@ impl Cgroup {
         if let (Some(folder), Some(pids)) = (&self.pids, limits.pids) {
             write(folder, "pids.max", &pids.to_string())?;
         }
-        Ok(())
+        match &self.cpu {
+            Some(folder) if limits.yields => yield_cpu(folder),
+            _ => Ok(()),
+        }
     }
 
     /// Swap counts as memory: a limit that swaps instead of holding slows the whole machine down.
@@ -237,6 +240,14 @@ impl Cgroup {
         write(folder, "memory.limit_in_bytes", &bytes)?;
         write_if_there(folder, "memory.memsw.limit_in_bytes", &bytes)
     }
+}
+
+/// Above all the common parent, which is what others are weighed against. Linux before 5.15 does not know of it.
+fn yield_cpu(folder: &Path) -> Result<()> {
+    let folders = folder.parent().into_iter().chain([folder]);
+    folders
+        .into_iter()
+        .try_for_each(|folder| write_if_there(folder, "cpu.idle", "1"))
 }
 
 fn write(folder: &Path, file: &str, value: &str) -> Result<()> {

@@ -251,6 +251,7 @@ fn spec(
             memory: Some(512 << 20),
             cpu_millis: None,
             pids: Some(256),
+            yields: false,
         },
         network: Network::Private { pasta: None },
         restart: Restart {

@@ -94,6 +94,7 @@ impl Bench {
                 memory: Some(256 << 20),
                 cpu_millis: Some(1_000),
                 pids: Some(64),
+                yields: false,
             },
             network: Network::Private { pasta: None },
             restart: Restart {

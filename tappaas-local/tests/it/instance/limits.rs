@@ -89,6 +89,38 @@ async fn cpu_time_grows_no_faster_than_allowed() {
 }
 
 #[tokio::test]
+async fn what_yields_leaves_the_cpu_to_others() {
+    let bench = Bench::new().await;
+    if !limits_hold(&bench, "CPU").await {
+        return;
+    }
+    // As many busy loops of each as there are cores, so that every core is wanted by both.
+    let cores = std::thread::available_parallelism().unwrap();
+    let busy = format!("for i in $(seq {cores}); do while :; do :; done & done; wait");
+    let mut specs = [bench.spec("yielding", &busy), bench.spec("usual", &busy)];
+    for spec in &mut specs {
+        spec.limits.cpu_millis = None;
+    }
+    specs[0].limits.yields = true;
+    let [yielding, usual] = [bench.start(&specs[0]).await, bench.start(&specs[1]).await];
+    let used = async |instance: &tappaas_local::Instance| instance.usage().await.unwrap().cpu;
+    // From when both are at it.
+    let before = [used(&yielding).await, used(&usual).await];
+    let enough = || async { used(&usual).await >= before[1] + Duration::from_secs(1) };
+    until("the usual one has had a second", enough)
+        .await
+        .unwrap();
+    let [had, others] = [
+        used(&yielding).await - before[0],
+        used(&usual).await - before[1],
+    ];
+    assert!(10 * had < others, "{had:?} beside {others:?}");
+    yielding.remove().await.unwrap();
+    usual.remove().await.unwrap();
+    bench.check_census().await;
+}
+
+#[tokio::test]
 async fn usage_is_counted() {
     let bench = Bench::new().await;
     let instance = bench
