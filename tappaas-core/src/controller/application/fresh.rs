@@ -64,7 +64,7 @@ impl Context {
     }
 }
 
-/// A release that runs, or that the application's status calls healthy, but that the snapshot does not know as that.
+/// A release that runs, or that the application's status calls healthy or its routes lead to, but that the snapshot does not know as that.
 fn unknown(snapshot: &Snapshot) -> Option<u64> {
     let latest = snapshot.releases.last().map(|latest| latest.spec.version);
     let current = snapshot.current().map(|current| current.spec.version);
@@ -74,9 +74,11 @@ fn unknown(snapshot: &Snapshot) -> Option<u64> {
         .flat_map(|workload| workload.counts.keys().copied());
     let newest = runs.chain(snapshot.application.status.latest).max();
     let healthy = snapshot.application.status.current;
+    let routed = latest.filter(|_| current.is_none() && !snapshot.routes.is_empty());
     newest
         .filter(|newest| Some(*newest) > latest)
         .or_else(|| healthy.filter(|healthy| Some(*healthy) > current))
+        .or(routed)
 }
 
 /// Hosts that lead here, though nobody is known to own them.
