@@ -15,6 +15,7 @@ use tappaas_core::{
     Revision, Scope, Store, Timestamp, memory,
 };
 use tappaas_store::{Embedded, Limits};
+use tokio::task::unconstrained;
 
 use crate::{
     Outcome,
@@ -214,13 +215,14 @@ impl World {
     /// Writes that are committed together: while one write waits at the gate before its sync, the others queue up in order.
     async fn group(&mut self, store: &Embedded) -> Outcome {
         self.disk.close_gate();
-        let mut first = self.write(store, 0);
+        // Polled in a loop that gives nothing back to the runtime, whose budget would soon be used up: a write then never begins.
+        let mut first = Box::pin(unconstrained(self.write(store, 0)));
         let mut answer = first.as_mut().now_or_never();
         while answer.is_none() && !self.disk.sync_waits() {
             answer = first.as_mut().now_or_never();
         }
         let others: Vec<_> = (0..self.random.below(12))
-            .map(|place| self.write(store, 1 + place))
+            .map(|place| Box::pin(unconstrained(self.write(store, 1 + place))))
             .collect();
         if let Some(answer) = answer {
             // It failed before its sync. Nothing holds the committer, so only one at a time keeps to an order that a seed repeats.
