@@ -59,6 +59,23 @@ impl Objects {
         self.by_key.insert(key, object);
     }
 
+    /// Puts others in their place, and says which are new, changed or gone.
+    fn replace(&mut self, new: Self) -> Vec<Key> {
+        let old = std::mem::replace(self, new);
+        let same = |one: &Arc<Object>, other: Option<&Arc<Object>>| {
+            other.is_some_and(|other| Arc::ptr_eq(one, other))
+        };
+        let news = self
+            .by_key
+            .iter()
+            .filter(|(key, object)| !same(object, old.by_key.get(*key)));
+        let gone = old
+            .by_key
+            .keys()
+            .filter(|key| !self.by_key.contains_key(*key));
+        news.map(|(key, _)| key).chain(gone).cloned().collect()
+    }
+
     fn remove(&mut self, key: &Key) {
         let Some(old) = self.by_key.remove(key) else {
             return;
@@ -244,22 +261,14 @@ impl Cache {
     /// Takes a listing, and tells what in it is news.
     fn replace(&self, objects: Objects, revision: Revision) {
         let first = !self.synced();
-        let old = std::mem::replace(&mut *self.lock(), objects);
+        let news = self.lock().replace(objects);
         self.advance(revision);
         if first {
             let _ = self.changes.send(Change::All);
             return;
         }
-        let new = self.lock().by_key.clone();
-        let same = |one: &Arc<Object>, other: Option<&Arc<Object>>| {
-            other.is_some_and(|other| Arc::ptr_eq(one, other))
-        };
-        let gone = old.by_key.keys().filter(|key| !new.contains_key(*key));
-        let news = new
-            .iter()
-            .filter(|(key, object)| !same(object, old.by_key.get(*key)));
-        for key in news.map(|(key, _)| key).chain(gone) {
-            let _ = self.changes.send(Change::Key(key.clone()));
+        for key in news {
+            let _ = self.changes.send(Change::Key(key));
         }
     }
 
