@@ -31,7 +31,8 @@ const CPU_QUOTA: u64 = 100_000;
 
 fn main() -> Outcome {
     tappaas_local::helper_main();
-    tokio::runtime::Runtime::new()?.block_on(measure())
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().build()?.block_on(measure())
 }
 
 async fn measure() -> Outcome {

@@ -127,7 +127,8 @@ pub struct Limits {
     pub cpu_millis: Option<u32>,
     /// Processes and threads.
     pub pids: Option<u32>,
-    /// It has the CPU only while nothing else on the machine wants it, as far as the kernel can do that (Linux 5.15).
+    /// It has the CPU only while nothing else on the machine wants it, as far as the kernel can do that (Linux 5.15), and a small
+    /// share where the others would never let go of it.
     #[serde(default)]
     pub yields: bool,
 }

@@ -17,6 +17,7 @@ mod ports;
 pub(crate) mod protocol;
 mod record;
 mod restart;
+mod starvation;
 mod supervisor;
 
 pub use self::{helper::helper_main, ports::Listener};

@@ -26,6 +26,7 @@ use super::{
     protocol::{CONTROL, DIAL, VERSION},
     record::{Identity, Record, boot_id},
     restart::Restarts,
+    starvation,
 };
 use crate::{
     fault::{Context, Fault},
@@ -169,6 +170,10 @@ impl Supervisor {
             Ok(()) => supervisor.begin().await,
             Err(fault) => Err(fault),
         };
+        if supervisor.spec.limits.yields {
+            let cgroup = supervisor.machine.cgroup().clone();
+            supervisor.connections.spawn(starvation::prevent(cgroup));
+        }
         match begun {
             Ok(run) => Ok((supervisor, run)),
             Err(fault) => {

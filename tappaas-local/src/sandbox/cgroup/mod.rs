@@ -153,6 +153,20 @@ impl Cgroup {
         found.into_iter().filter_map(Pid::from_raw).collect()
     }
 
+    /// Leaves the CPU to whoever else wants it: wholly, as far as the kernel can do that (Linux 5.15), or all but a tenth of what an
+    /// equal would have. This is about all that yield together, for what others are weighed against is their common parent.
+    pub(crate) fn yield_cpu(&self, wholly: bool) -> Result<()> {
+        let Some(parent) = self.cpu.as_deref().and_then(Path::parent) else {
+            return Ok(());
+        };
+        write_if_there(parent, "cpu.idle", if wholly { "1" } else { "0" })?;
+        match (wholly, self.version_2) {
+            (true, _) => Ok(()),
+            (false, true) => write(parent, "cpu.weight", "10"),
+            (false, false) => write(parent, "cpu.shares", "102"),
+        }
+    }
+
     /// Sends SIGKILL to every process in the groups.
     pub(crate) fn kill(&self) {
         if let Some(folder) = &self.unified {
@@ -222,9 +236,9 @@ impl Cgroup {
         if let (Some(folder), Some(pids)) = (&self.pids, limits.pids) {
             write(folder, "pids.max", &pids.to_string())?;
         }
-        match &self.cpu {
-            Some(folder) if limits.yields => yield_cpu(folder),
-            _ => Ok(()),
+        match limits.yields {
+            true => self.yield_cpu(true),
+            false => Ok(()),
         }
     }
 
@@ -240,14 +254,6 @@ impl Cgroup {
         write(folder, "memory.limit_in_bytes", &bytes)?;
         write_if_there(folder, "memory.memsw.limit_in_bytes", &bytes)
     }
-}
-
-/// Above all the common parent, which is what others are weighed against. Linux before 5.15 does not know of it.
-fn yield_cpu(folder: &Path) -> Result<()> {
-    let folders = folder.parent().into_iter().chain([folder]);
-    folders
-        .into_iter()
-        .try_for_each(|folder| write_if_there(folder, "cpu.idle", "1"))
 }
 
 fn write(folder: &Path, file: &str, value: &str) -> Result<()> {
