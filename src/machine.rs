@@ -59,13 +59,14 @@ pub fn helper_main() {
 
 /// A platform on one machine, with everything embedded: store, registry, builder, sandboxes, edge.
 ///
-/// Dropping it stops the controllers alone: instances and the edge go on, and the next one adopts them.
+/// Instances and the edge go on when it is closed or dropped, and the next one adopts them.
 #[derive(Debug)]
 pub struct Machine {
     platform: Platform,
     scheduler: Arc<Scheduler>,
     ingress: Arc<tappaas_tls::Ingress>,
     networks: Option<tappaas_local::Networks>,
+    builder: Arc<Builder>,
     controllers: JoinHandle<()>,
 }
 
@@ -115,11 +116,11 @@ impl Machine {
             edge: config.edge,
         };
         let ingress = Arc::new(tappaas_tls::Ingress::start(ingress, clock.clone()).await?);
-        let scheduler = Arc::new(scheduler);
+        let (scheduler, builder) = (Arc::new(scheduler), Arc::new(builder));
         let backends = Backends {
             volumes: Arc::new(scheduler.volumes()),
             store,
-            builder: Arc::new(builder),
+            builder: builder.clone(),
             registry,
             scheduler: scheduler.clone(),
             ingress: ingress.clone(),
@@ -141,6 +142,7 @@ impl Machine {
             scheduler,
             ingress,
             networks,
+            builder,
             controllers,
         })
     }
@@ -155,13 +157,20 @@ impl Machine {
         &self.ingress
     }
 
-    /// Stops the controllers, every instance, and the edge. The next [`Machine::open`] starts the applications again.
+    /// Stops the controllers and what is being built, and returns once nothing of a build is left on the machine. The next
+    /// [`Machine::open`] begins it again.
+    pub async fn close(&self) {
+        self.controllers.abort();
+        self.builder.close().await;
+    }
+
+    /// Closes it, and stops every instance and the edge. The next [`Machine::open`] starts the applications again.
     ///
     /// # Errors
     /// What the backends say; what could be stopped is. `Unavailable` if an instance does not end though its grace is long over: it goes
     /// on, and so does the edge.
     pub async fn stop_applications(&self) -> Result<()> {
-        self.controllers.abort();
+        self.close().await;
         self.stop_instances().await?;
         self.scheduler.clean_up().await;
         self.ingress.stop(EDGE_DRAIN).await?;
