@@ -23,6 +23,10 @@ enum Package {
     Component(&'static str),
 }
 
+pub(crate) const BUILDAH: Tool = Tool {
+    probe: &["buildah", "--version"],
+    package: Package::Apt("buildah"),
+};
 pub(crate) const CARGO_DENY: Tool = Tool {
     probe: &["cargo", "deny", "--version"],
     package: Package::Crate("cargo-deny", "0.20.2"),

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use super::figure::Figure;
-use super::{deploy, proxy, route, server, start, store};
+use super::{deploy, proxy, rebuild, route, server, start, store};
 use crate::Result;
 use crate::tools::{self, Tool};
 use crate::workspace::Workspace;
@@ -63,6 +63,12 @@ pub(crate) const ALL: &[Benchmark] = &[
         about: "deploys of a static site: of an image that is there, of no change, of a hundred applications at once",
         tools: &[],
         measure: deploy::measure,
+    },
+    Benchmark {
+        name: "rebuild",
+        about: "podinfo with nothing and with one file changed, beside buildah with layers and caches",
+        tools: &[&tools::BUILDAH, &tools::GO],
+        measure: rebuild::measure,
     },
     Benchmark {
         name: "server",

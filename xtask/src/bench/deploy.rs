@@ -112,7 +112,8 @@ fn deploy_together(platform: &Platform, site: &Path) -> Result<f64> {
     Ok(took)
 }
 
-fn deploy(platform: &Platform, site: &Path, name: &str) -> Result<Command> {
+/// The command that deploys a folder, and says nothing.
+pub(super) fn deploy(platform: &Platform, site: &Path, name: &str) -> Result<Command> {
     let mut command = platform.command("deploy");
     command.arg(path_text(site)?).args(["--name", name]);
     command

@@ -11,6 +11,7 @@ mod figure;
 mod machine;
 mod program;
 mod proxy;
+mod rebuild;
 mod render;
 mod route;
 mod server;
