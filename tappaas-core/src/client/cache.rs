@@ -5,9 +5,9 @@ use std::{
 };
 
 use futures::StreamExt;
-use serde_json::Value;
 use tokio::sync::{Notify, broadcast, watch};
 
+use super::held::{Held, Reference};
 use crate::{Clock, Event, Key, Kind, ListRequest, Object, Result, Revision, Scope, Store};
 
 /// How many changed keys a slow subscriber may be behind before it is told to look at everything again.
@@ -33,42 +33,28 @@ pub(super) struct Cache {
 /// The objects, and which of them name an application.
 #[derive(Debug, Default)]
 struct Objects {
-    by_key: BTreeMap<Key, Arc<Object>>,
-    by_reference: BTreeMap<(Scope, Reference), BTreeSet<Key>>,
-}
-
-/// How an object may name an application of its scope.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(crate) enum Reference {
-    /// It belongs to it: `spec.application`.
-    Of(String),
-    /// It is bound to it: `spec.content.bindings.*.application`.
-    BoundTo(String),
+    by_key: BTreeMap<Key, Arc<Held>>,
+    /// With the names of the objects.
+    by_reference: BTreeSet<(Scope, Reference, String)>,
 }
 
 impl Objects {
-    fn insert(&mut self, key: Key, object: Arc<Object>) {
+    fn insert(&mut self, key: Key, held: Arc<Held>) {
         self.remove(&key);
-        for reference in references(&object) {
-            let place = (key.scope.clone(), reference);
-            self.by_reference
-                .entry(place)
-                .or_default()
-                .insert(key.clone());
-        }
-        self.by_key.insert(key, object);
+        self.by_reference.extend(entries(&key, &held));
+        self.by_key.insert(key, held);
     }
 
     /// Puts others in their place, and says which are new, changed or gone.
     fn replace(&mut self, new: Self) -> Vec<Key> {
         let old = std::mem::replace(self, new);
-        let same = |one: &Arc<Object>, other: Option<&Arc<Object>>| {
+        let same = |one: &Arc<Held>, other: Option<&Arc<Held>>| {
             other.is_some_and(|other| Arc::ptr_eq(one, other))
         };
         let news = self
             .by_key
             .iter()
-            .filter(|(key, object)| !same(object, old.by_key.get(*key)));
+            .filter(|(key, held)| !same(held, old.by_key.get(*key)));
         let gone = old
             .by_key
             .keys()
@@ -77,36 +63,17 @@ impl Objects {
     }
 
     fn remove(&mut self, key: &Key) {
-        let Some(old) = self.by_key.remove(key) else {
-            return;
-        };
-        for reference in references(&old) {
-            let place = (key.scope.clone(), reference);
-            if let Some(keys) = self.by_reference.get_mut(&place) {
-                keys.remove(key);
-                if keys.is_empty() {
-                    self.by_reference.remove(&place);
-                }
+        if let Some(old) = self.by_key.remove(key) {
+            for entry in entries(key, &old) {
+                self.by_reference.remove(&entry);
             }
         }
     }
 }
 
-fn references(object: &Object) -> Vec<Reference> {
-    let name = |value: &Value| value.get("application")?.as_str().map(str::to_owned);
-    let bindings = object
-        .spec
-        .pointer("/content/bindings")
-        .and_then(Value::as_object);
-    let bound = bindings
-        .into_iter()
-        .flat_map(|bindings| bindings.values())
-        .filter_map(name);
-    name(&object.spec)
-        .map(Reference::Of)
-        .into_iter()
-        .chain(bound.map(Reference::BoundTo))
-        .collect()
+fn entries(key: &Key, held: &Held) -> impl Iterator<Item = (Scope, Reference, String)> {
+    let references = held.references.iter().cloned();
+    references.map(|reference| (key.scope.clone(), reference, key.name.clone()))
 }
 
 /// What a subscriber of a cache is told.
@@ -130,29 +97,43 @@ impl Cache {
         }
     }
 
-    pub(super) fn get(&self, key: &Key) -> Option<Arc<Object>> {
+    pub(super) fn get(&self, key: &Key) -> Option<Arc<Held>> {
         self.lock().by_key.get(key).cloned()
     }
 
-    pub(super) fn list(&self, scope: &Scope) -> Vec<Arc<Object>> {
+    pub(super) fn list(&self, scope: &Scope) -> Vec<Arc<Held>> {
         let objects = self.lock();
-        let from = Key::new(self.kind, scope.clone(), "");
-        let inside = objects
-            .by_key
-            .range(from..)
-            .take_while(|(key, _)| scope.contains(&key.scope));
-        inside.map(|(_, object)| object.clone()).collect()
+        let inside = self.inside(&objects, scope);
+        inside.map(|(_, held)| held.clone()).collect()
     }
 
-    pub(super) fn naming(&self, scope: &Scope, reference: Reference) -> Vec<Arc<Object>> {
+    pub(super) fn keys(&self, scope: &Scope) -> Vec<Key> {
         let objects = self.lock();
-        let keys = objects
+        let inside = self.inside(&objects, scope);
+        inside.map(|(key, _)| key.clone()).collect()
+    }
+
+    pub(super) fn naming(&self, scope: &Scope, reference: &Reference) -> Vec<Arc<Held>> {
+        let objects = self.lock();
+        let from = (scope.clone(), reference.clone(), String::new());
+        let names = objects
             .by_reference
-            .get(&(scope.clone(), reference))
-            .into_iter()
-            .flatten();
-        keys.filter_map(|key| objects.by_key.get(key).cloned())
+            .range(from..)
+            .take_while(|(in_scope, by, _)| (in_scope, by) == (scope, reference));
+        let key = |name: &String| Key::new(self.kind, scope.clone(), name);
+        names
+            .filter_map(|(_, _, name)| objects.by_key.get(&key(name)).cloned())
             .collect()
+    }
+
+    fn inside<'a>(
+        &self,
+        objects: &'a Objects,
+        scope: &'a Scope,
+    ) -> impl Iterator<Item = (&'a Key, &'a Arc<Held>)> + use<'a> {
+        let from = Key::new(self.kind, scope.clone(), "");
+        let following = objects.by_key.range(from..);
+        following.take_while(|(key, _)| scope.contains(&key.scope))
     }
 
     pub(super) fn subscribe(&self) -> broadcast::Receiver<Change> {
@@ -175,7 +156,7 @@ impl Cache {
     /// Lists again soon, unless the cache has an object as a write left it: then the watch left that out.
     pub(super) fn verify(&self, left: &Object, gone: bool) {
         let revision = left.metadata.revision;
-        let held = self.get(&left.key()).map(|held| held.metadata.revision);
+        let held = self.get(&left.key()).map(|held| held.revision);
         let behind = match held {
             Some(held) => held < revision,
             None => !gone,
@@ -217,8 +198,8 @@ impl Cache {
                 () = &mut time => None,
             };
             match event {
-                Some(Event::Applied(object)) => self.apply(object, false),
-                Some(Event::Deleted(object)) => self.apply(object, true),
+                Some(Event::Applied(object)) => self.apply(&object, false),
+                Some(Event::Deleted(object)) => self.apply(&object, true),
                 Some(Event::Bookmark(revision)) => self.advance(revision),
                 Some(Event::Expired) => {
                     // The store may have gone back, as to a backup: what it lists next counts, however old.
@@ -237,7 +218,7 @@ impl Cache {
         loop {
             let page = store.list(&request).await?;
             for object in page.objects {
-                objects.insert(object.key(), self.shared(object));
+                objects.insert(object.key(), self.shared(&object));
             }
             request.after = page.next;
             if request.after.is_none() {
@@ -251,11 +232,11 @@ impl Cache {
         }
     }
 
-    /// The object itself if it is known, so that a listing keeps nothing twice.
-    fn shared(&self, object: Object) -> Arc<Object> {
+    /// What is held already if nothing changed, so that a listing keeps nothing twice.
+    fn shared(&self, object: &Object) -> Arc<Held> {
         let known = self.get(&object.key());
-        let same = known.filter(|known| known.metadata.revision == object.metadata.revision);
-        same.unwrap_or_else(|| Arc::new(object))
+        let same = known.filter(|known| known.revision == object.metadata.revision);
+        same.unwrap_or_else(|| Arc::new(Held::of(object)))
     }
 
     /// Takes a listing, and tells what in it is news.
@@ -272,12 +253,12 @@ impl Cache {
         }
     }
 
-    fn apply(&self, object: Object, gone: bool) {
+    fn apply(&self, object: &Object, gone: bool) {
         let (key, revision) = (object.key(), object.metadata.revision);
         if gone {
             self.lock().remove(&key);
         } else {
-            self.lock().insert(key.clone(), Arc::new(object));
+            self.lock().insert(key.clone(), Arc::new(Held::of(object)));
         }
         self.advance(revision);
         let _ = self.changes.send(Change::Key(key));

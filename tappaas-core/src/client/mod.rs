@@ -1,6 +1,7 @@
 //! Typed access to the store: reads come from a watch-fed cache, writes are compare-and-swap.
 
 mod cache;
+mod held;
 mod merge;
 
 use std::{sync::Arc, time::Duration};
@@ -14,7 +15,10 @@ use tokio::{
     task::JoinSet,
 };
 
-pub(crate) use cache::{Change, Reference};
+pub(crate) use self::{
+    cache::Change,
+    held::{Held, Reference},
+};
 
 use self::cache::Cache;
 use crate::{
@@ -80,7 +84,7 @@ impl Client {
         let key = Key::new(S::KIND, scope.clone(), name);
         self.cache(S::KIND)
             .get(&key)
-            .map(|object| Typed::from_object(&object))
+            .map(|held| held.typed())
             .transpose()
     }
 
@@ -92,21 +96,17 @@ impl Client {
     }
 
     /// Returns the objects of one scope that name an application, in order of their keys; unreadable ones are left out as in [`Client::list`].
-    pub(crate) fn naming<S: Spec>(&self, scope: &Scope, reference: Reference) -> Vec<Typed<S>> {
+    pub(crate) fn naming<S: Spec>(&self, scope: &Scope, reference: &Reference) -> Vec<Typed<S>> {
         readable(&self.cache(S::KIND).naming(scope, reference))
     }
 
     /// Returns the keys of all objects of a kind in a scope or inside it.
     pub fn keys(&self, kind: Kind, scope: &Scope) -> Vec<Key> {
-        self.cache(kind)
-            .list(scope)
-            .iter()
-            .map(|object| object.key())
-            .collect()
+        self.cache(kind).keys(scope)
     }
 
     /// Returns an object without interpreting it.
-    pub(crate) fn raw(&self, key: &Key) -> Option<Arc<Object>> {
+    pub(crate) fn held(&self, key: &Key) -> Option<Arc<Held>> {
         self.cache(key.kind).get(key)
     }
 
@@ -217,14 +217,16 @@ impl Client {
     /// The stored object with the changes of a typed one.
     async fn merged<S: Spec>(&self, object: &Typed<S>) -> Result<Object> {
         let key = object.key();
-        let same = |stored: &Object| stored.metadata.revision == object.metadata.revision;
-        let stored =
-            match self.raw(&key).filter(|stored| same(stored)) {
-                Some(cached) => Object::clone(&cached),
-                None => self.store.get(&key).await?.filter(same).ok_or_else(|| {
-                    Error::conflict(format!("{key} was changed by somebody else"))
-                })?,
-            };
+        let revision = object.metadata.revision;
+        let cached = self.held(&key).filter(|held| held.revision == revision);
+        let stored = match cached {
+            Some(cached) => cached.object()?,
+            None => {
+                let stored = self.store.get(&key).await?;
+                let same = stored.filter(|stored| stored.metadata.revision == revision);
+                same.ok_or_else(|| Error::conflict(format!("{key} was changed by somebody else")))?
+            }
+        };
         let (old, new) = (
             Typed::<S>::from_object(&stored)?.to_object()?,
             object.to_object()?,
@@ -271,15 +273,13 @@ impl Client {
     }
 }
 
-fn readable<S: Spec>(objects: &[Arc<Object>]) -> Vec<Typed<S>> {
-    let readable = objects
-        .iter()
-        .filter_map(|object| match Typed::from_object(object) {
-            Ok(object) => Some(object),
-            Err(error) => {
-                tracing::error!(?error, "an object is left out");
-                None
-            }
-        });
+fn readable<S: Spec>(objects: &[Arc<Held>]) -> Vec<Typed<S>> {
+    let readable = objects.iter().filter_map(|object| match object.typed() {
+        Ok(object) => Some(object),
+        Err(error) => {
+            tracing::error!(?error, "an object is left out");
+            None
+        }
+    });
     readable.collect()
 }

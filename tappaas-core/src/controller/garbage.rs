@@ -51,7 +51,7 @@ impl Reconcile for GarbageController {
             .into_iter()
             .flat_map(|kind| client.keys(kind, &everything));
         let named = named
-            .flat_map(|key| wakes::named_application(client, client.raw(&key).as_deref(), &key));
+            .flat_map(|key| wakes::named_application(client, client.held(&key).as_deref(), &key));
         applications
             .into_iter()
             .chain(named)
@@ -121,7 +121,7 @@ impl GarbageController {
                 .collect(),
         );
         let operations =
-            client.naming::<OperationSpec>(&key.scope(), Reference::Of(key.name.to_string()));
+            client.naming::<OperationSpec>(&key.scope(), &Reference::Of(key.name.to_string()));
         let ended = operations
             .iter()
             .filter_map(|operation| Some((operation.status.ended?, Old::of(operation))));
@@ -214,6 +214,6 @@ fn report(removed: Result<()>) {
 /// Asks the store itself, each time: what a lagging cache does not know, or what was made anew since, must not be destroyed.
 async fn is_gone(context: &Context, key: &ApplicationKey) -> Result<bool> {
     // Most are there, and a cache is not ahead of its store.
-    let known = context.client.raw(&key.object()).is_some();
+    let known = context.client.held(&key.object()).is_some();
     Ok(!known && context.store.get(&key.object()).await?.is_none())
 }

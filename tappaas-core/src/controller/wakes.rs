@@ -4,16 +4,16 @@ use futures::{StreamExt, stream, stream::BoxStream};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use crate::{
-    Key, Kind, Object, Scope,
-    client::{Change, Client, Reference},
-    model::{ApplicationSpec, ReleaseSpec, Typed},
+    Key, Kind, Scope,
+    client::{Change, Client, Held, Reference},
+    model::{ApplicationSpec, ReleaseSpec},
 };
 
 /// Names what to look at when objects of a kind change: `keys` tells it from the changed object, if it is still there, and its key.
 pub(super) fn objects(
     client: &Client,
     kind: Kind,
-    keys: fn(&Client, Option<&Object>, &Key) -> Vec<Key>,
+    keys: fn(&Client, Option<&Held>, &Key) -> Vec<Key>,
 ) -> BoxStream<'static, Key> {
     let changes = stream::unfold(client.subscribe(kind), next_change);
     let client = client.clone();
@@ -24,7 +24,7 @@ pub(super) fn objects(
         };
         let named: Vec<Key> = changed
             .iter()
-            .flat_map(|key| keys(&client, client.raw(key).as_deref(), key))
+            .flat_map(|key| keys(&client, client.held(key).as_deref(), key))
             .collect();
         stream::iter(named)
     });
@@ -40,9 +40,8 @@ async fn next_change(mut changes: Receiver<Change>) -> Option<(Change, Receiver<
 }
 
 /// The application that an object names in `spec.application`.
-pub(super) fn named_application(_: &Client, object: Option<&Object>, key: &Key) -> Vec<Key> {
-    let name =
-        object.and_then(|object| object.spec.get("application")?.as_str().map(str::to_owned));
+pub(super) fn named_application(_: &Client, object: Option<&Held>, key: &Key) -> Vec<Key> {
+    let name = object.and_then(|object| object.application().map(str::to_owned));
     // Of an object that is gone only the name is left: `<application>-<number>`.
     let name = name.or_else(|| key.name.rsplit_once('-').map(|(name, _)| name.to_owned()));
     name.map(|name| Key::new(Kind::Application, key.scope.clone(), name))
@@ -51,10 +50,10 @@ pub(super) fn named_application(_: &Client, object: Option<&Object>, key: &Key) 
 }
 
 /// The applications that an application is or was bound to, as far as its kept releases tell.
-pub(super) fn bound_applications(client: &Client, object: Option<&Object>, key: &Key) -> Vec<Key> {
-    let application = object.and_then(|object| Typed::<ApplicationSpec>::from_object(object).ok());
+pub(super) fn bound_applications(client: &Client, object: Option<&Held>, key: &Key) -> Vec<Key> {
+    let application = object.and_then(|object| object.typed::<ApplicationSpec>().ok());
     let now = application.map(|application| application.spec.content.bindings);
-    let releases = client.naming::<ReleaseSpec>(&key.scope, Reference::Of(key.name.clone()));
+    let releases = client.naming::<ReleaseSpec>(&key.scope, &Reference::Of(key.name.clone()));
     let released = releases
         .into_iter()
         .map(|release| release.spec.content.bindings);

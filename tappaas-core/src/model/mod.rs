@@ -26,8 +26,9 @@ pub use release::{Release, ReleasePhase, ReleaseSpec, ReleaseStatus};
 pub use source::{BuildSpec, Source, Strategy};
 pub use volume::{VolumeObject, VolumeObjectSpec, VolumeObjectStatus};
 
-use crate::{Key, Kind, Metadata, Object, Result, object::API_VERSION};
-use serde::{Deserialize as _, Serialize, de::DeserializeOwned};
+use serde::{Deserialize as _, Deserializer, Serialize, de::DeserializeOwned};
+
+use crate::{Error, Key, Kind, Metadata, Object, Result, object::API_VERSION};
 
 /// A kind of object as Rust types: implemented by its spec.
 pub trait Spec:
@@ -79,24 +80,33 @@ impl<S: Spec> Typed<S> {
     /// # Errors
     /// `Internal` if it is of another kind, or something in it is not what this version expects; the message names the field.
     pub fn from_object(object: &Object) -> Result<Self> {
-        let key = object.key();
-        let broken = |part, error: serde_json::Error| {
-            crate::Error::internal(format!("the {part} of {key} cannot be read")).with_source(error)
-        };
-        if object.kind != S::KIND {
-            return Err(crate::Error::internal(format!(
-                "{key} is not of kind {}",
+        let metadata = object.metadata.clone();
+        Self::read(object.kind, metadata, &object.spec, &object.status)
+    }
+
+    /// Reads the types out of an object's parts, whatever form these are in.
+    pub(crate) fn read<'a, P>(kind: Kind, metadata: Metadata, spec: P, status: P) -> Result<Self>
+    where
+        P: Deserializer<'a, Error = serde_json::Error>,
+    {
+        let key = || Key::new(kind, metadata.scope(), metadata.name.clone());
+        if kind != S::KIND {
+            return Err(Error::internal(format!(
+                "{} is not of kind {}",
+                key(),
                 S::KIND
             )));
         }
-        let status = match &object.status {
-            serde_json::Value::Null => S::Status::default(),
-            status => S::Status::deserialize(status).map_err(|error| broken("status", error))?,
+        let broken = |part, error: serde_json::Error| {
+            Error::internal(format!("the {part} of {} cannot be read", key())).with_source(error)
         };
+        let status = Option::<S::Status>::deserialize(status);
+        let status = status.map_err(|error| broken("status", error))?;
+        let spec = S::deserialize(spec).map_err(|error| broken("spec", error))?;
         Ok(Self {
-            metadata: object.metadata.clone(),
-            spec: S::deserialize(&object.spec).map_err(|error| broken("spec", error))?,
-            status,
+            metadata,
+            spec,
+            status: status.unwrap_or_default(),
         })
     }
 
@@ -105,9 +115,8 @@ impl<S: Spec> Typed<S> {
     /// # Errors
     /// `Internal` if a value has no JSON form.
     pub fn to_object(&self) -> Result<Object> {
-        let json = |error| {
-            crate::Error::internal(format!("{} has no JSON form", self.key())).with_source(error)
-        };
+        let json =
+            |error| Error::internal(format!("{} has no JSON form", self.key())).with_source(error);
         Ok(Object {
             api_version: API_VERSION.to_owned(),
             kind: S::KIND,

@@ -47,7 +47,7 @@ impl Context {
 
     /// Refuses to overlook an object that the store has otherwise than the cache, if it counts.
     async fn check_shown(&self, key: &Key, counts: impl Fn(&Object) -> bool + Send) -> Result<()> {
-        let shown = self.client.raw(key).map(|shown| shown.metadata.revision);
+        let shown = self.client.held(key).map(|shown| shown.revision);
         let stored = self.store.get(key).await?;
         match stored.filter(|stored| Some(stored.metadata.revision) != shown) {
             Some(stored) if counts(&stored) => Err(self.behind(&stored).await),

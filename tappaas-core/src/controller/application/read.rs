@@ -61,7 +61,7 @@ impl Context {
     }
 
     pub(crate) fn releases(&self, key: &ApplicationKey) -> Vec<Release> {
-        let mut releases = self.client.naming::<ReleaseSpec>(&key.scope(), of(key));
+        let mut releases = self.client.naming::<ReleaseSpec>(&key.scope(), &of(key));
         releases.sort_by_key(|release| release.spec.version);
         releases
     }
@@ -86,13 +86,15 @@ impl Context {
     }
 
     pub(crate) fn builds(&self, key: &ApplicationKey) -> Vec<Build> {
-        let mut builds = self.client.naming::<BuildObjectSpec>(&key.scope(), of(key));
+        let mut builds = self
+            .client
+            .naming::<BuildObjectSpec>(&key.scope(), &of(key));
         builds.sort_by_key(|build| build.spec.number);
         builds
     }
 
     pub(crate) fn open_operations(&self, key: &ApplicationKey) -> Vec<Operation> {
-        let mut operations = self.client.naming::<OperationSpec>(&key.scope(), of(key));
+        let mut operations = self.client.naming::<OperationSpec>(&key.scope(), &of(key));
         operations.retain(|operation| !operation.status.state.ended());
         operations
     }
@@ -145,13 +147,11 @@ impl Context {
     async fn callers(&self, snapshot: &mut Snapshot) -> Result<()> {
         let key = &snapshot.key;
         let bound = Reference::BoundTo(key.name.to_string());
-        let applications = self
-            .client
-            .naming::<ApplicationSpec>(&key.scope(), bound.clone());
+        let applications = self.client.naming::<ApplicationSpec>(&key.scope(), &bound);
         let specs = applications
             .iter()
             .map(|a| (a.metadata.name.clone(), a.spec.content.bindings.clone()));
-        let releases = self.client.naming::<ReleaseSpec>(&key.scope(), bound);
+        let releases = self.client.naming::<ReleaseSpec>(&key.scope(), &bound);
         let open = releases.iter().filter(|release| self.may_run(release));
         let released = open.map(|r| {
             (
