@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -36,6 +36,10 @@ pub(super) struct Site {
     pub(super) sandbox: Arc<Sandbox>,
     pub(super) ledger: Ledger,
     pub(super) state: Mutex<State>,
+    /// How many runs have ended.
+    ended: AtomicU64,
+    /// Held while old files are deleted: two at a time would stumble over each other.
+    sweeping: Mutex<()>,
     /// Held from looking for a run until it is noted durably: no two runs of one place are begun.
     admission: tokio::sync::Mutex<()>,
     slots: Arc<Semaphore>,
@@ -56,6 +60,8 @@ pub(super) struct State {
 
 /// More requests do not wait.
 const QUEUE_MAX: usize = 1000;
+/// So many more builds than the ledger remembers may be in it.
+const PRUNE_EVERY: u64 = 100;
 /// A build during which the server ended so often is not begun again: it may be the reason.
 const STARTS_MAX: u32 = 3;
 /// Raised when the same source would be built to another image.
@@ -85,6 +91,8 @@ impl Site {
             admission: tokio::sync::Mutex::default(),
             slots: Arc::new(Semaphore::new(config.concurrency)),
             file_server: Digest::of(fileserver::PROGRAM),
+            ended: AtomicU64::new(0),
+            sweeping: Mutex::default(),
             closing: AtomicBool::new(false),
             config,
         })
@@ -435,7 +443,11 @@ impl Site {
 
     /// Keeps logs, caches and memories within their bounds.
     async fn tidy(self: &Arc<Self>) {
-        if let Err(error) = self.ledger.prune().await {
+        // That reads all that is remembered.
+        let ended = self.ended.fetch_add(1, Ordering::Relaxed);
+        if ended.is_multiple_of(PRUNE_EVERY)
+            && let Err(error) = self.ledger.prune().await
+        {
             tracing::warn!(error = %Chain(&error), "cannot forget old builds");
         }
         let site = Arc::clone(self);
@@ -446,6 +458,7 @@ impl Site {
     }
 
     fn sweep(&self) -> std::io::Result<()> {
+        let _turn = self.sweeping.lock().unwrap_or_else(PoisonError::into_inner);
         let runs: Vec<_> = self.lock().running.values().cloned().collect();
         let in_use: Vec<_> = runs
             .iter()
