@@ -11,6 +11,7 @@ use rustix::mount::{UnmountFlags, unmount};
 use tappaas_core::{Error, Result};
 use tokio::{process::Command, time::Instant};
 
+use super::fit;
 use crate::{archive::display_bytes, fault::Context as _};
 
 /// Where an application is built: a folder of limited size that keeps the application's cache from build to build.
@@ -92,17 +93,23 @@ impl Disk {
         }
     }
 
-    /// Returns once the disk holds more than it may. A file system of that size never does.
+    /// Why the machine's own disk has no room for more, if so.
+    pub(super) fn machine_is_full(&self) -> Option<Error> {
+        fit::short_of_disk(&self.place)
+    }
+
+    /// Returns once the disk holds more than it may, which a file system of that size never does, or the machine's own is nearly full.
     pub(super) async fn overflow(&self) {
-        if self.mounted {
-            return std::future::pending().await;
-        }
         const PAUSE: Duration = Duration::from_secs(1);
         loop {
             let begun = Instant::now();
+            if self.machine_is_full().is_some() {
+                return;
+            }
             let folder = self.folder();
-            let used = tokio::task::spawn_blocking(move || used(&folder)).await;
-            if used.is_ok_and(|used| used > self.size) {
+            let mounted = self.mounted;
+            let used = tokio::task::spawn_blocking(move || if mounted { 0 } else { used(&folder) });
+            if used.await.is_ok_and(|used| used > self.size) {
                 return;
             }
             // Measuring takes at most a tenth of the time.
