@@ -10,6 +10,7 @@
 mod acknowledged;
 mod census;
 mod first_page;
+mod full_disk;
 mod inside;
 mod load;
 mod platform;
