@@ -11,6 +11,8 @@ mod acknowledged;
 mod census;
 mod first_page;
 mod full_disk;
+mod hostile_sources;
+mod hostile_words;
 mod inside;
 mod load;
 mod platform;
