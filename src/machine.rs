@@ -8,7 +8,7 @@ use tappaas_core::{
 };
 use tappaas_local::{Builder, BuilderConfig, BuilderParts, Scheduler, SchedulerConfig};
 use tappaas_tls::{EdgeConfig, IngressConfig, Place};
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
 
 use crate::{RandomIds, SystemClock};
 
@@ -64,6 +64,7 @@ pub fn helper_main() {
 pub struct Machine {
     platform: Platform,
     scheduler: Arc<Scheduler>,
+    builder: Arc<Builder>,
     ingress: Arc<tappaas_tls::Ingress>,
     networks: Option<tappaas_local::Networks>,
     controllers: JoinHandle<()>,
@@ -105,7 +106,7 @@ impl Machine {
             networks: scheduler.networks(),
             pasta: scheduler.pasta(),
         };
-        let builder = Builder::open(config.builder, &parts).await?;
+        let builder = Arc::new(Builder::open(config.builder, &parts).await?);
         let networks = parts.networks;
         let ingress = IngressConfig {
             state: data.join("edge"),
@@ -119,7 +120,7 @@ impl Machine {
         let backends = Backends {
             volumes: Arc::new(scheduler.volumes()),
             store,
-            builder: Arc::new(builder),
+            builder: builder.clone(),
             registry,
             scheduler: scheduler.clone(),
             ingress: ingress.clone(),
@@ -139,6 +140,7 @@ impl Machine {
         Ok(Self {
             platform,
             scheduler,
+            builder,
             ingress,
             networks,
             controllers,
@@ -153,6 +155,13 @@ impl Machine {
     /// The edge.
     pub fn ingress(&self) -> &Arc<tappaas_tls::Ingress> {
         &self.ingress
+    }
+
+    /// Stops the controllers, and what is being built, of which nothing is left when this returns. The next [`Machine::open`] begins it
+    /// again.
+    pub async fn close(&self) {
+        self.controllers.abort();
+        self.builder.close().await;
     }
 
     /// Stops the controllers, every instance, and the edge. The next [`Machine::open`] starts the applications again.
@@ -179,13 +188,14 @@ impl Machine {
             failed = scheduler.remove(id).await.and(failed);
         }
         let clock = self.platform.clock();
-        let deadline = clock.now() + STOP_MAX;
+        // Not by the wall clock, which somebody may set meanwhile.
+        let deadline = Instant::now() + STOP_MAX;
         loop {
             let left = scheduler.list().await?;
             if left.is_empty() {
                 return failed;
             }
-            if clock.now() >= deadline {
+            if Instant::now() >= deadline {
                 failed?;
                 let left: Vec<_> = left.iter().map(ToString::to_string).collect();
                 return Err(Error::unavailable(format!(

@@ -14,6 +14,7 @@ mod full_disk;
 mod hostile_sources;
 mod hostile_words;
 mod inside;
+mod interrupts;
 mod load;
 mod platform;
 mod refusals;

@@ -91,6 +91,7 @@ pub(crate) async fn serve(data: &DataDir, args: &ServeArgs) -> Result<()> {
     if let Err(error) = serving.await.context("the API's task")? {
         tracing::warn!(%error, "the API did not end well");
     }
+    machine.close().await;
     stopped?;
     tracing::info!("stopped");
     Ok(())
