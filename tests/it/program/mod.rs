@@ -16,6 +16,7 @@ mod hostile_words;
 mod inside;
 mod interrupts;
 mod load;
+mod neighbours;
 mod platform;
 mod refusals;
 mod releases;
