@@ -339,7 +339,9 @@ impl Task {
         if status.expired {
             return Err(self.out_of_time(step));
         }
-        if stopped && let Some(error) = disk.machine_is_full() {
+        if (stopped || !exit.success())
+            && let Some(error) = disk.machine_is_full()
+        {
             return Err(error);
         }
         if stopped || (!exit.success() && disk.is_full()) {

@@ -51,7 +51,7 @@ fn a_folder_that_cannot_be_taken_is_refused_by_the_name_of_what_is_in_it() {
                 File::create(at.join("junk"))
                     .unwrap()
                     .set_len(2 << 30)
-                    .unwrap()
+                    .unwrap();
             },
             &["holds 2 GiB", "1 GiB in 100000 are allowed", ".gitignore"],
         ),

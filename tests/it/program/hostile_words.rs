@@ -97,7 +97,7 @@ fn a_manifest_or_a_body_beyond_all_measure_is_refused_with_its_place() {
     sources::write(&folder, &[("index.html", PAGE)]);
     let deep =
         |open: &str, close: &str| format!("name = {}{}", open.repeat(20_000), close.repeat(20_000));
-    let huge = "a = 1\n".repeat(10 << 20 >> 3);
+    let huge = "a = 1\n".repeat(2 << 20);
     let dotted = format!("[{}]", vec!["a"; 20_000].join("."));
     for (manifest, parts) in [
         (huge, &["tappaas.toml", "more than 256 KiB"][..]),
@@ -138,6 +138,13 @@ fn a_manifest_or_a_body_beyond_all_measure_is_refused_with_its_place() {
         let (status, told) = put(&platform, &path, body.to_string().as_bytes());
         assert!([400, 413].contains(&status), "{status} {told}");
     }
+    no_application(&platform);
+    never_run(&platform);
+}
+
+#[test]
+fn a_body_or_a_path_that_nobody_can_mean_is_refused_by_the_api() {
+    let platform = Platform::served();
     for body in [
         &b""[..],
         b"{}",
@@ -163,9 +170,13 @@ fn a_manifest_or_a_body_beyond_all_measure_is_refused_with_its_place() {
         let (status, told) = put(&platform, &path, b"{}");
         assert_eq!(status, 400, "{told}");
     }
+    no_application(&platform);
+    never_run(&platform);
+}
+
+fn no_application(platform: &Platform) {
     let apps = platform.json(&["apps"]);
     assert_eq!(apps["items"].as_array().unwrap().len(), 0, "{apps}");
-    never_run(&platform);
 }
 
 /// No shell ran any of the words.

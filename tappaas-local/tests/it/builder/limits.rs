@@ -149,7 +149,7 @@ async fn a_build_leaves_room_on_the_machines_own_disk() {
         (
             400,
             "head -c 300000000 /dev/urandom > /app/big; sleep 300",
-            "has 2",
+            " left, and",
         ),
     ] {
         let bench = Bench::new().await;
