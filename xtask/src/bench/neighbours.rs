@@ -109,9 +109,14 @@ impl Noise {
     fn begin(&self, platform: &Platform, scratch: &Path, round: usize) -> Result<String> {
         let folder = scratch.join("noise");
         fs::create_dir_all(&folder)?;
-        let (process, manifest) = match self.built {
-            true => ("true", format!("[build]\ncommand = {:?}\n", self.script)),
-            false => (self.script, String::new()),
+        // What does not hear that it is to stop is not waited for long.
+        let mut manifest = "[processes.worker]\nstop = { grace = \"1s\" }\n".to_owned();
+        let process = match self.built {
+            true => {
+                manifest += &format!("[build]\ncommand = {:?}\n", self.script);
+                "true"
+            }
+            false => self.script,
         };
         // Another source each time: what failed is not built again.
         fs::write(folder.join("round"), format!("{} {round}", self.name))?;
