@@ -8,7 +8,7 @@ use tappaas_core::{
 };
 use tappaas_local::{Builder, BuilderConfig, BuilderParts, Scheduler, SchedulerConfig};
 use tappaas_tls::{EdgeConfig, IngressConfig, Place};
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
 
 use crate::{RandomIds, SystemClock};
 
@@ -64,9 +64,9 @@ pub fn helper_main() {
 pub struct Machine {
     platform: Platform,
     scheduler: Arc<Scheduler>,
+    builder: Arc<Builder>,
     ingress: Arc<tappaas_tls::Ingress>,
     networks: Option<tappaas_local::Networks>,
-    builder: Arc<Builder>,
     controllers: JoinHandle<()>,
 }
 
@@ -106,7 +106,7 @@ impl Machine {
             networks: scheduler.networks(),
             pasta: scheduler.pasta(),
         };
-        let builder = Builder::open(config.builder, &parts).await?;
+        let builder = Arc::new(Builder::open(config.builder, &parts).await?);
         let networks = parts.networks;
         let ingress = IngressConfig {
             state: data.join("edge"),
@@ -116,7 +116,7 @@ impl Machine {
             edge: config.edge,
         };
         let ingress = Arc::new(tappaas_tls::Ingress::start(ingress, clock.clone()).await?);
-        let (scheduler, builder) = (Arc::new(scheduler), Arc::new(builder));
+        let scheduler = Arc::new(scheduler);
         let backends = Backends {
             volumes: Arc::new(scheduler.volumes()),
             store,
@@ -140,9 +140,9 @@ impl Machine {
         Ok(Self {
             platform,
             scheduler,
+            builder,
             ingress,
             networks,
-            builder,
             controllers,
         })
     }
@@ -157,14 +157,14 @@ impl Machine {
         &self.ingress
     }
 
-    /// Stops the controllers and what is being built, and returns once nothing of a build is left on the machine. The next
-    /// [`Machine::open`] begins it again.
+    /// Stops the controllers, and what is being built, of which nothing is left when this returns. The next [`Machine::open`] begins it
+    /// again.
     pub async fn close(&self) {
         self.controllers.abort();
         self.builder.close().await;
     }
 
-    /// Closes it, and stops every instance and the edge. The next [`Machine::open`] starts the applications again.
+    /// Stops the controllers, every instance, and the edge. The next [`Machine::open`] starts the applications again.
     ///
     /// # Errors
     /// What the backends say; what could be stopped is. `Unavailable` if an instance does not end though its grace is long over: it goes
@@ -188,13 +188,14 @@ impl Machine {
             failed = scheduler.remove(id).await.and(failed);
         }
         let clock = self.platform.clock();
-        let deadline = clock.now() + STOP_MAX;
+        // Not by the wall clock, which somebody may set meanwhile.
+        let deadline = Instant::now() + STOP_MAX;
         loop {
             let left = scheduler.list().await?;
             if left.is_empty() {
                 return failed;
             }
-            if clock.now() >= deadline {
+            if Instant::now() >= deadline {
                 failed?;
                 let left: Vec<_> = left.iter().map(ToString::to_string).collect();
                 return Err(Error::unavailable(format!(

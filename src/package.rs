@@ -1,7 +1,7 @@
 use std::{
     fs::{self, File},
     io::{ErrorKind, Seek as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use futures::StreamExt as _;
@@ -27,6 +27,8 @@ pub struct Package {
     pub digest: Digest,
     /// Of the archive, in bytes.
     pub size: u64,
+    /// What an archive cannot hold and was left out: sockets, pipes, devices.
+    pub skipped: Vec<PathBuf>,
 }
 
 impl Package {
@@ -52,6 +54,7 @@ impl Package {
             archive,
             digest: packed.digest,
             size: packed.size,
+            skipped: packed.skipped,
         })
     }
 
@@ -70,7 +73,7 @@ impl Package {
     }
 }
 
-fn find(folder: &Path) -> Result<std::path::PathBuf> {
+fn find(folder: &Path) -> Result<PathBuf> {
     let shown = folder.display();
     let found = fs::canonicalize(folder)
         .map_err(|error| Error::not_found(format!("cannot find {shown}")).with_source(error))?;

@@ -62,7 +62,16 @@ impl Fault {
 
 impl From<Fault> for Error {
     fn from(fault: Fault) -> Self {
-        let error = Self::new(fault.kind(), fault.to_string());
+        let kind = fault.kind();
+        let what = match (&fault, kind) {
+            (Fault::Os { source, .. }, ErrorKind::Exhausted)
+                if source.kind() == io::ErrorKind::StorageFull =>
+            {
+                format!("{fault}; free some space on its disk")
+            }
+            _ => fault.to_string(),
+        };
+        let error = Self::new(kind, what);
         match fault {
             Fault::Os { source, .. } => error.with_source(source),
             Fault::Runtime { source, .. } => error.with_source(source),

@@ -7,6 +7,8 @@ use tappaas_core::{Error, ErrorKind};
 pub(crate) enum Failure {
     #[error("the database failed")]
     Database(#[source] Arc<redb::Error>),
+    #[error("no space is left on the store's disk: free some, and the store goes on by itself")]
+    Full(#[source] Arc<redb::Error>),
     #[error("{0}")]
     Damaged(String),
     #[error("the database gave up, which points to damaged data: {0}")]
@@ -39,7 +41,7 @@ impl Failure {
             },
             Self::Damaged(_) | Self::Panicked(_) => ErrorKind::Internal,
             Self::Newer { .. } => ErrorKind::Unsupported,
-            Self::Closed | Self::Stopped(_) => ErrorKind::Unavailable,
+            Self::Full(_) | Self::Closed | Self::Stopped(_) => ErrorKind::Unavailable,
         }
     }
 
@@ -53,7 +55,12 @@ macro_rules! from_database {
     ($($error:ident)*) => {
         $(impl From<redb::$error> for Failure {
             fn from(error: redb::$error) -> Self {
-                Self::Database(Arc::new(error.into()))
+                match error.into() {
+                    redb::Error::Io(error) if is_full(error.kind()) => {
+                        Self::Full(Arc::new(redb::Error::Io(error)))
+                    }
+                    error => Self::Database(Arc::new(error)),
+                }
             }
         })*
     };
@@ -65,6 +72,13 @@ impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         redb::StorageError::from(error).into()
     }
+}
+
+fn is_full(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 /// Says whether an error is about what was read, not about reading.

@@ -186,6 +186,9 @@ fn reword(message: &str) -> String {
             return unknown(ours, rest);
         }
     }
+    if message.contains("recurs") {
+        return "this is nested too deeply: no manifest needs more than a few levels".to_owned();
+    }
     message
         .replace("expected a nonzero u32", "expected a whole number from 1")
         .replace("expected u32", "expected a whole number from 0")

@@ -2,12 +2,14 @@ use std::{io, path::PathBuf};
 
 use tappaas_core::ErrorKind;
 
+use super::text;
+
 /// Why an archive could not be made or read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A file or folder could not be read or written.
-    #[error("cannot {action} {}", path.display())]
+    #[error("cannot {action} {}", text::path(path))]
     File {
         /// What was attempted: `read`, `create`, …
         action: &'static str,

@@ -17,7 +17,7 @@ pub(crate) use entries::{Entries, Entry, EntryKind};
 pub use error::Error;
 pub(crate) use pack::pack_layer;
 pub use pack::{Packed, pack};
-pub(crate) use text::bytes as display_bytes;
+pub(crate) use text::{bytes as display_bytes, path as display_path};
 pub(crate) use tree::Tree;
 pub use unpack::{Owner, Unpacked, unpack};
 

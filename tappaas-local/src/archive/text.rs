@@ -1,3 +1,5 @@
+use std::path::Path;
+
 /// Writes a number of bytes for people: `512 B`, `1.5 MiB`, `2 GiB`.
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -14,9 +16,25 @@ pub(crate) fn bytes(count: u64) -> String {
     }
 }
 
+/// Writes a path for people. What is in a name that somebody chose must neither begin another line nor repaint a terminal.
+pub(crate) fn path(path: &Path) -> String {
+    let shown = path.display().to_string();
+    let escaped = |c: char| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    shown.chars().map(escaped).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::bytes;
+    use super::*;
+
+    #[test]
+    fn a_name_stays_on_its_line_and_leaves_the_terminal_alone() {
+        let shown = path(Path::new("a\nb\u{1b}[31m/é"));
+        assert_eq!(shown, "a\\nb\\u{1b}[31m/é");
+    }
 
     #[test]
     fn sizes_are_readable() {

@@ -95,8 +95,8 @@ impl Walk<'_> {
     ) -> Result<(), Error> {
         if depth > Self::DEPTH_MAX {
             return Err(Error::Source(format!(
-                "{} is more than {} folders deep",
-                relative.display(),
+                "{} is more than {} folders deep: leave it out, for example in `.gitignore`",
+                text::path(relative),
                 Self::DEPTH_MAX
             )));
         }
@@ -183,7 +183,13 @@ impl Walk<'_> {
         let largest: Vec<_> = shares
             .iter()
             .take(3)
-            .map(|(name, bytes)| format!("{}/ ({})", name.display(), text::bytes(**bytes)))
+            .map(|(name, bytes)| {
+                format!(
+                    "{}/ ({})",
+                    text::path(Path::new(name)),
+                    text::bytes(**bytes)
+                )
+            })
             .collect();
         let largest = match largest.as_slice() {
             [] => String::new(),
@@ -197,7 +203,7 @@ impl Walk<'_> {
         };
         Err(Error::TooLarge(format!(
             "{} holds {} in {} files and folders, and {} in {} are allowed{largest}{advice}",
-            self.top.display(),
+            text::path(self.top),
             text::bytes(self.bytes),
             self.entries,
             text::bytes(self.limits.bytes),
@@ -212,8 +218,8 @@ impl Walk<'_> {
         }
         Err(Error::Source(format!(
             "{} links to {}, outside of the folder: remove the link or leave it out, for example in `.gitignore`",
-            link.display(),
-            target.display()
+            text::path(link),
+            text::path(target)
         )))
     }
 }

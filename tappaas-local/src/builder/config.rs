@@ -7,6 +7,8 @@ use tappaas_core::{
     model::EnvValue,
 };
 
+use super::fit;
+
 /// How the builder of one machine works.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -50,7 +52,7 @@ impl Default for BuilderConfig {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct BuildLimits {
-    /// Memory. Default: 2 GiB.
+    /// Memory. Default: 2 GiB, or three quarters of the machine's if that is less.
     pub memory: Bytes,
     /// CPU. Default: three quarters of the machine's cores.
     pub cpu: Cpu,
@@ -61,7 +63,8 @@ pub struct BuildLimits {
     /// Disk space for source, result, temporary files and the application's cache. Default: 10 GiB.
     ///
     /// It holds exactly where root can mount a file system of that size. Elsewhere it is measured while the build runs: what is
-    /// written between two measurements, some seconds apart, comes on top.
+    /// written between two measurements, some seconds apart, comes on top. However much this is, builds leave 256 MiB of the machine's
+    /// disk to others.
     pub disk: Bytes,
     /// The log. The middle of a longer one is left out. Default: 16 MiB.
     pub log: Bytes,
@@ -123,8 +126,9 @@ impl Default for BuildLimits {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(1024));
         let cores = u32::try_from(cores).unwrap_or(1);
+        let memory = fit::machine_memory().unwrap_or(u64::MAX) / 4 * 3;
         Self {
-            memory: Bytes(2 << 30),
+            memory: Bytes(memory.min(2 << 30)),
             cpu: Cpu((cores * 750).max(500)),
             pids: 4096,
             time: Seconds(30 * 60),

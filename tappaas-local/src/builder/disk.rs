@@ -11,6 +11,7 @@ use rustix::mount::{UnmountFlags, unmount};
 use tappaas_core::{Error, Result};
 use tokio::{process::Command, time::Instant};
 
+use super::fit;
 use crate::{archive::display_bytes, fault::Context as _};
 
 /// Where an application is built: a folder of limited size that keeps the application's cache from build to build.
@@ -92,22 +93,31 @@ impl Disk {
         }
     }
 
-    /// Returns once the disk holds more than it may. A file system of that size never does.
+    /// Why the machine's own disk has no room for more, if so.
+    pub(super) fn machine_is_full(&self) -> Option<Error> {
+        fit::short_of_disk(&self.place)
+    }
+
+    /// Returns once the disk holds more than it may, which a file system of that size never does, or the machine's own is nearly full.
     pub(super) async fn overflow(&self) {
-        if self.mounted {
-            return std::future::pending().await;
-        }
-        const PAUSE: Duration = Duration::from_secs(1);
+        // Asking a file system is nothing; walking through a folder takes at most a tenth of the time.
+        let pause = Duration::from_millis(if self.mounted { 100 } else { 1_000 });
         loop {
             let begun = Instant::now();
-            let folder = self.folder();
-            let used = tokio::task::spawn_blocking(move || used(&folder)).await;
-            if used.is_ok_and(|used| used > self.size) {
+            if self.machine_is_full().is_some() || self.has_overflown().await {
                 return;
             }
-            // Measuring takes at most a tenth of the time.
-            tokio::time::sleep(PAUSE.max(begun.elapsed() * 9)).await;
+            tokio::time::sleep(pause.max(begun.elapsed() * 9)).await;
         }
+    }
+
+    async fn has_overflown(&self) -> bool {
+        if self.mounted {
+            return false;
+        }
+        let folder = self.folder();
+        let used = tokio::task::spawn_blocking(move || used(&folder)).await;
+        used.is_ok_and(|used| used > self.size)
     }
 
     /// Empties the disk but for the cache, and of that too if it takes more than half, so that the next build has room.

@@ -4,6 +4,7 @@ mod backend;
 mod config;
 mod detect;
 mod disk;
+mod fit;
 mod image;
 mod ledger;
 mod log;

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::{
     detect::{FILE_SERVER, Ground, Listing, Plan, Step, Wishes, decide, web},
     disk::Disk,
+    fit,
     image::{self, Slug},
     room,
     run::Run,
@@ -25,7 +26,7 @@ use super::{
     source,
 };
 use crate::{
-    archive::{Limits, Packed, Tree, display_bytes, pack_layer},
+    archive::{Limits, Packed, Tree, display_bytes, display_path, pack_layer},
     fault::Context as _,
     fileserver,
     image::labels,
@@ -110,7 +111,11 @@ async fn build(
         false,
         &format!("fetching source {}", digest.short()),
     );
-    source::fetch(&*site.registry, repository, digest, archive).await?;
+    let fetched = source::fetch(&*site.registry, repository, digest, archive).await;
+    if fetched.is_err() {
+        fs::remove_file(archive).ok();
+    }
+    fetched?;
     let task = Task {
         run: Arc::clone(run),
         sandbox: Arc::clone(&site.sandbox),
@@ -257,6 +262,7 @@ impl Task {
     }
 
     async fn take_steps(&self, plan: &Plan, disk: &Disk, application: &str) -> Result<()> {
+        fit::check(&self.sandbox.limits, &self.place)?;
         let connection = self.sandbox.connect(application).await?;
         if self.sandbox.is_cut_off() {
             self.note("builds cannot reach package registries here: `tappaas doctor` says why, and what helps");
@@ -332,6 +338,11 @@ impl Task {
         }
         if status.expired {
             return Err(self.out_of_time(step));
+        }
+        if (stopped || !exit.success())
+            && let Some(error) = disk.machine_is_full()
+        {
+            return Err(error);
         }
         if stopped || (!exit.success() && disk.is_full()) {
             return exceeded(format!("{} of disk space", display_bytes(disk.size())));
@@ -442,7 +453,7 @@ impl Task {
         for path in &packed.skipped {
             self.note(&format!(
                 "left out {}: it is neither a file nor a folder nor a link",
-                path.display()
+                display_path(path)
             ));
         }
         Ok(packed)

@@ -53,13 +53,18 @@ pub fn helper_main() {
     });
 }
 
-/// Leaves the configuration for the edge about to be started in `state`.
+/// Leaves the configuration for the edge about to be started in `state`. One that is there already is not written again: an edge that
+/// dies on a full disk has a successor all the same.
 ///
 /// # Errors
 /// When the directory cannot be written.
 pub(crate) fn write_config(state: &Path, config: &EdgeConfig) -> io::Result<()> {
+    let config = serde_json::to_vec_pretty(config)?;
+    if std::fs::read(state.join(CONFIG)).is_ok_and(|found| found == config) {
+        return Ok(());
+    }
     file::make_directory(state)?;
-    file::write_whole(state, CONFIG, &serde_json::to_vec_pretty(config)?)
+    file::write_whole(state, CONFIG, &config)
 }
 
 fn run(mut arguments: impl Iterator<Item = OsString>) -> Result<()> {

@@ -10,8 +10,13 @@
 mod acknowledged;
 mod census;
 mod first_page;
+mod full_disk;
+mod hostile_sources;
+mod hostile_words;
 mod inside;
+mod interrupts;
 mod load;
+mod neighbours;
 mod platform;
 mod refusals;
 mod releases;

@@ -97,7 +97,7 @@ impl Platform {
     }
 
     /// Starts the server, at other ports if somebody took one of them meanwhile.
-    fn serve(&self) {
+    pub(super) fn serve(&self) {
         for _ in 0..STARTS_MAX {
             let Err(said) = self.start() else {
                 return;

@@ -1,7 +1,7 @@
 //! The program that the tests' applications serve with. It is compiled by itself, with nothing but the standard library.
 //!
-//! It listens on `$PORT`. `/env/NAME` answers a variable's value; `/fetch/NAME` asks the URL in a variable for its page; every other
-//! path answers the content of the file `page`.
+//! It listens on `$PORT`. `/env/NAME` answers a variable's value; `/fetch/NAME` asks the URL in a variable for its page; `/rude/…` answers
+//! in ways that nobody should; every other path answers the content of the file `page`.
 
 use std::{
     env, fs,
@@ -30,6 +30,9 @@ fn serve(mut stream: TcpStream) -> Option<()> {
         let first = lines.next()?.ok()?;
         let path = first.split(' ').nth(1)?.to_owned();
         lines.find(|line| line.as_ref().map_or(true, String::is_empty));
+        if let Some(how) = path.strip_prefix("/rude/") {
+            return rude(how, &mut stream);
+        }
         let (status, body) = match answer(&path) {
             Ok(body) => ("200 OK", body),
             Err(problem) => ("502 Bad Gateway", problem),
@@ -37,6 +40,25 @@ fn serve(mut stream: TcpStream) -> Option<()> {
         let length = body.len();
         let reply = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n{body}");
         stream.write_all(reply.as_bytes()).ok()?;
+    }
+}
+
+/// Never ends an answer, or its head, or never begins one.
+fn rude(how: &str, stream: &mut TcpStream) -> Option<()> {
+    let (start, rest) = match how {
+        "endless" => ("HTTP/1.1 200 OK\r\n\r\n", "x".repeat(64 << 10)),
+        "heads" => (
+            "HTTP/1.1 200 OK\r\n",
+            format!("x-x: {}\r\n", "x".repeat(4 << 10)),
+        ),
+        "nonsense" => ("?", "\0".repeat(4 << 10)),
+        _ => loop {
+            thread::park();
+        },
+    };
+    stream.write_all(start.as_bytes()).ok()?;
+    loop {
+        stream.write_all(rest.as_bytes()).ok()?;
     }
 }
 

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use super::figure::Figure;
-use super::{deploy, proxy, rebuild, route, server, start, store};
+use super::{deploy, neighbours, proxy, rebuild, route, server, start, store};
 use crate::Result;
 use crate::tools::{self, Tool};
 use crate::workspace::Workspace;
@@ -85,5 +85,11 @@ pub(crate) const ALL: &[Benchmark] = &[
         about: "a server with 10,000 applications: its start after a crash, its memory, reads over its socket",
         tools: &[],
         measure: server::measure,
+    },
+    Benchmark {
+        name: "neighbours",
+        about: "an application's answers beside others, and builds, that take all they get",
+        tools: &[],
+        measure: neighbours::measure,
     },
 ];

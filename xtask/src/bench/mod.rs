@@ -9,6 +9,7 @@ mod command;
 mod deploy;
 mod figure;
 mod machine;
+mod neighbours;
 mod program;
 mod proxy;
 mod rebuild;

@@ -21,8 +21,13 @@ pub(super) fn deployment(package: &Package) -> Deployment {
     }
 }
 
-/// Sends a package's archive to the server.
+/// Sends a package's archive to the server, and says what is not in it.
 pub(super) async fn upload(session: &Session, package: &Package) -> Result<()> {
+    for path in &package.skipped {
+        session.printer.note(format_args!(
+            "note: left out {path:?}: it is neither a file nor a folder nor a link"
+        ));
+    }
     let archive = package.archive.try_clone();
     let archive = tokio::fs::File::from_std(archive.context("cannot open the packed source")?);
     session

@@ -7,6 +7,8 @@ use tappaas_api::types::{Accepted, LogQuery, Operation, OperationState};
 use super::session::Session;
 use crate::output::Progress;
 
+/// What shells tell of a command that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
 /// How many of a refused release's last lines are shown.
 const LAST_LINES: usize = 20;
 
@@ -25,8 +27,16 @@ pub(super) async fn settle(session: &Session, accepted: &Accepted, wait: bool) -
         return Ok(ExitCode::SUCCESS);
     }
     let mut progress = printer.progress();
-    let operation = follow(session, id, &mut progress).await?;
-    finish(session, operation, progress).await
+    tokio::select! {
+        operation = follow(session, id, &mut progress) => finish(session, operation?, progress).await,
+        _ = tokio::signal::ctrl_c() => {
+            drop(progress);
+            printer.note(format_args!(
+                "it goes on without this command: `tappaas status` shows how, `tappaas cancel {id}` ends it"
+            ));
+            Ok(ExitCode::from(INTERRUPTED))
+        }
+    }
 }
 
 /// Follows an operation to its end.

@@ -10,7 +10,10 @@ use anyhow::{Context as _, Result, bail};
 use tappaas::Package;
 use tappaas_api::types::{LogQuery, Stop};
 use tappaas_core::Name;
-use tokio::net::UnixStream;
+use tokio::{
+    net::UnixStream,
+    signal::unix::{SignalKind, signal},
+};
 
 use super::{deploy, logs, operation, server, session::Session};
 use crate::{
@@ -33,6 +36,8 @@ pub(crate) async fn up(
 ) -> Result<ExitCode> {
     let package = Package::read(&args.path, args.name.as_ref())?;
     let session = Session::new(data, global, printer);
+    // From now on: what is interrupted while the server starts stops it, too.
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
     let started = !session.alive().await;
     // Applications that run without a server are not this command's to stop.
     let ran = UnixStream::connect(data.edge_socket()).await.is_ok();
@@ -57,14 +62,14 @@ pub(crate) async fn up(
         server: started.then_some(Stop { apps: !ran }),
         application: (!known).then(|| package.name.clone()),
     };
-    let interrupted = tokio::signal::ctrl_c();
     let outcome = tokio::select! {
-        outcome = run(&session, &package, args.detach) => outcome,
-        _ = interrupted => {
+        biased;
+        _ = interrupt.recv() => {
             printer.note("\nstopping");
             undo.run(&session).await?;
             return Ok(ExitCode::SUCCESS);
         }
+        outcome = run(&session, &package, args.detach) => outcome,
     };
     if !matches!(outcome, Ok(ExitCode::SUCCESS)) && !args.detach {
         undo.run(&session).await?;

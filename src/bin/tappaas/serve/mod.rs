@@ -79,24 +79,19 @@ pub(crate) async fn serve(data: &DataDir, args: &ServeArgs) -> Result<()> {
     tracing::info!(data = %data.path().display(), "ready");
     let end = until_told(&mut asked).await?;
     // First: as long as the API answers, applications may be stopping.
-    let ending = async {
-        match end {
-            End::Asked { apps: true } => machine.stop_applications().await,
-            End::Asked { apps: false } | End::Signal => {
-                machine.close().await;
-                Ok(())
-            }
-        }
-    };
-    let stopped = tokio::select! {
-        stopped = ending => stopped,
-        told = signalled() => told.and_then(|()| Err(Error::unavailable("told to end before everything had stopped"))),
+    let stopped = match end {
+        End::Asked { apps: true } => tokio::select! {
+            stopped = machine.stop_applications() => stopped,
+            told = signalled() => told.and_then(|()| Err(Error::unavailable("told to end before every instance had stopped"))),
+        },
+        End::Asked { apps: false } | End::Signal => Ok(()),
     };
     stop.cancel();
     watching.abort();
     if let Err(error) = serving.await.context("the API's task")? {
         tracing::warn!(%error, "the API did not end well");
     }
+    machine.close().await;
     stopped?;
     tracing::info!("stopped");
     Ok(())

@@ -11,6 +11,7 @@ use std::{
 
 use tappaas_core::{
     Error, Kind,
+    backend::InstanceId,
     memory::Behaviour,
     model::{OperationState, ReleasePhase},
 };
@@ -63,6 +64,67 @@ async fn a_clock_that_is_set_back_makes_nothing_overdue() {
     assert_eq!((answer.status, answer.body.as_str()), (200, "1 /"));
     world.settled("web").await;
     assert_eq!(world.counts("web").await, BTreeMap::from([(2, 2)]));
+}
+
+/// A day and ten years, in seconds, forth and back.
+const LEAPS: [i64; 4] = [86_400, -86_400, 315_576_000, -315_576_000];
+
+/// The instances of `web`, and the releases that are known.
+async fn what_runs(world: &World) -> (Vec<InstanceId>, Vec<u64>) {
+    let workload = world.workload("web", "web").await.unwrap();
+    let ids = workload.instances.into_iter().map(|instance| instance.id);
+    let releases = world.releases("web").into_iter();
+    let mut versions: Vec<_> = releases.map(|release| release.spec.version).collect();
+    versions.sort_unstable();
+    (ids.collect(), versions)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_leaps_restarts_nothing_and_removes_nothing() {
+    let world = World::new().await;
+    world.healthy("web", content("v1"), 2).await;
+    world.healthy("web", content("v2"), 2).await;
+    for leap in LEAPS {
+        world.settled("web").await;
+        let before = what_runs(&world).await;
+        world.clock.step(leap);
+        tokio::time::sleep(Duration::from_secs(900)).await;
+        assert_eq!(what_runs(&world).await, before, "after a leap of {leap} s");
+        let answer = world.ingress.request("web.localhost", "/").await;
+        assert_eq!(answer.status, 200);
+        world
+            .healthy("web", content(&format!("after {leap}")), 2)
+            .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_leaps_during_a_rollout_leaves_one_release_or_the_other_and_nothing_stuck() {
+    let world = World::new().await;
+    world.healthy("web", content("v0"), 2).await;
+    for (number, leap) in (1..).zip(LEAPS) {
+        let (slow, after) = (format!("slow {number}"), format!("after {number}"));
+        world.behave(&slow, Behaviour::listening_after(Duration::from_secs(5)));
+        let begun = Instant::now();
+        let accepted = world.deploy("web", content(&slow), 2).await;
+        let rolls_out = || {
+            let phase = world.releases("web").pop()?.status.phase;
+            (phase == ReleasePhase::RollingOut).then_some(())
+        };
+        world.until("it rolls out", rolls_out).await;
+        world.clock.step(leap);
+        let operation = world.ended(&accepted).await;
+        assert!(begun.elapsed() < Duration::from_secs(300), "it is stuck");
+        let succeeded = operation.status.state == OperationState::Succeeded;
+        // A leap back is no reason to give up.
+        assert!(succeeded || leap > 0, "{}", operation.status.message);
+        let begun = Instant::now();
+        world.healthy("web", content(&after), 2).await;
+        world.settled("web").await;
+        assert!(begun.elapsed() < Duration::from_secs(300), "it is stuck");
+        let counts = world.counts("web").await;
+        assert_eq!(counts.values().collect::<Vec<_>>(), [&2], "{counts:?}");
+    }
 }
 
 /// Says whether a question makes the host claim of an application.

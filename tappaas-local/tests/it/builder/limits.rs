@@ -124,6 +124,76 @@ async fn disk_space_is_measured_where_nobody_can_mount() {
 }
 
 #[tokio::test]
+async fn a_build_whose_limit_the_machine_does_not_have_is_refused() {
+    let mut bench = Bench::new().await;
+    bench.config.limits.memory = Bytes(1 << 50);
+    let (built, log) = run(&bench, "echo it runs").await;
+    let error = built.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Exhausted, "{error:?}");
+    let told = error.message();
+    assert!(
+        told.contains("a build may take 1024 TiB of memory, and this machine has")
+            && told.contains("set `memory` in the `limits`"),
+        "{told}"
+    );
+    assert!(!log.contains("it runs\n"), "{log}");
+}
+
+#[tokio::test]
+async fn a_build_leaves_room_on_the_machines_own_disk() {
+    if without_limits("that builds leave room on a disk") {
+        return;
+    }
+    for (size, line, told) in [
+        (200, "echo it runs; exit 1", "has 1"),
+        (
+            400,
+            "head -c 300000000 /dev/urandom > /app/big; sleep 300",
+            " left, and",
+        ),
+    ] {
+        let bench = Bench::new().await;
+        let place = &bench.config.data_dir;
+        std::fs::create_dir_all(place).unwrap();
+        let _mounted = Mounted::at(place, size);
+        let (built, log) = run(&bench, line).await;
+        let error = built.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Exhausted, "{error:?}\n{log}");
+        assert!(error.message().contains(told), "{error}");
+        assert!(
+            error
+                .message()
+                .contains("builds leave 256 MiB to the rest of this machine: free some"),
+            "{error}"
+        );
+        assert!(!log.contains("it runs\n"), "{log}");
+    }
+}
+
+/// A small disk for the builder's folder.
+struct Mounted(std::path::PathBuf);
+
+impl Mounted {
+    fn at(place: &std::path::Path, mebibytes: u32) -> Self {
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "tmpfs"])
+            .arg(place)
+            .status();
+        assert!(mounted.unwrap().success());
+        Self(place.to_owned())
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount")
+            .arg("--lazy")
+            .arg(&self.0)
+            .status();
+    }
+}
+
+#[tokio::test]
 async fn a_build_sees_its_source_its_stack_and_its_cache_and_nothing_else() {
     let bench = Bench::new().await;
     std::fs::write(bench.folder.path().join("secret"), "canary").unwrap();

@@ -27,6 +27,8 @@ async fn calls_that_reach_for_the_kernel_are_refused() {
     let bench = Bench::new().await;
     for test in [
         "calls_that_reach_for_the_kernel_are_refused",
+        "what_would_lead_out_of_the_sandbox_is_refused",
+        "only_its_own_devices_processes_and_addresses_are_seen",
         "threads_and_processes_can_be_started",
     ] {
         let mut spec = bench.spec("calls", "");

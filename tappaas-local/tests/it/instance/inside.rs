@@ -54,6 +54,9 @@ fn calls_that_reach_for_the_kernel_are_refused() {
     assert_eq!(rustix::process::chroot("/tmp"), Err(Errno::PERM));
     assert_eq!(rustix::system::sethostname(b"other"), Err(Errno::PERM));
     assert_eq!(nix::sys::ptrace::traceme(), Err(nix::errno::Errno::EPERM));
+    let parent = nix::unistd::getppid();
+    let attached = nix::sys::ptrace::attach(parent);
+    assert_eq!(attached, Err(nix::errno::Errno::EPERM));
     // The kernel lets any user make this one; only the filter refuses it.
     const CRYPTO: AddressFamily = AddressFamily::from_raw(38);
     let crypto = rustix::net::socket(CRYPTO, SocketType::SEQPACKET, None);
@@ -67,6 +70,94 @@ fn calls_that_reach_for_the_kernel_are_refused() {
     let packet = rustix::net::socket(AddressFamily::PACKET, SocketType::RAW, None);
     assert_eq!(packet.unwrap_err(), Errno::PERM);
     assert!(rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).is_ok());
+}
+
+/// Ways out that begin with a file, a module, or a new way to mount.
+#[test]
+#[ignore = "started inside a sandbox by another test"]
+fn what_would_lead_out_of_the_sandbox_is_refused() {
+    use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+    let own = std::fs::File::open("/proc/self/ns/mnt").unwrap();
+    let entered = nix::sched::setns(&own, CloneFlags::empty());
+    assert_eq!(entered, Err(nix::errno::Errno::EPERM));
+    let opened = rustix::mount::fsopen("tmpfs", rustix::mount::FsOpenFlags::empty());
+    assert_eq!(opened.unwrap_err(), Errno::PERM);
+    let tree = rustix::mount::open_tree(CWD, "/", rustix::mount::OpenTreeFlags::OPEN_TREE_CLONE);
+    assert_eq!(tree.unwrap_err(), Errno::PERM);
+    let pivoted = rustix::process::pivot_root("/tmp", "/tmp");
+    assert_eq!(pivoted, Err(Errno::PERM));
+    let module = rustix::system::init_module(&[0], c"");
+    assert_eq!(module, Err(Errno::PERM));
+    for (kind, major, minor) in [
+        (FileType::CharacterDevice, 1, 1),
+        (FileType::CharacterDevice, 1, 11),
+        (FileType::BlockDevice, 7, 0),
+    ] {
+        let made = mknodat(CWD, "/tmp/device", kind, Mode::RUSR, makedev(major, minor));
+        assert_eq!(made, Err(Errno::PERM), "{kind:?} {major}:{minor}");
+    }
+    for file in [
+        "/proc/kcore",
+        "/proc/kmsg",
+        "/proc/sysrq-trigger",
+        "/proc/sys/kernel/core_pattern",
+    ] {
+        for write in [false, true] {
+            let opened = std::fs::OpenOptions::new()
+                .read(!write)
+                .write(write)
+                .open(file);
+            let shown = !write && file.contains("/sys/");
+            let hidden = || std::fs::read(file).is_ok_and(|bytes| bytes.is_empty());
+            assert!(opened.is_err() || shown || hidden(), "{file} {write}");
+        }
+    }
+}
+
+/// The devices, processes, networks and control groups that are seen from inside.
+#[test]
+#[ignore = "started inside a sandbox by another test"]
+fn only_its_own_devices_processes_and_addresses_are_seen() {
+    let names = |folder: &str| -> Vec<String> {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    };
+    let devices = names("/dev");
+    let known = [
+        "console", "core", "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm",
+        "stderr", "stdin", "stdout", "tty", "urandom", "zero",
+    ];
+    assert!(
+        devices.iter().all(|name| known.contains(&name.as_str())),
+        "{devices:?}"
+    );
+    let processes = names("/proc")
+        .into_iter()
+        .filter(|name| name.parse::<u32>().is_ok());
+    assert!(processes.count() <= 4, "processes of others are seen");
+    let sockets = std::fs::read_to_string("/proc/net/unix").unwrap();
+    assert!(
+        !sockets.contains("api.sock") && !sockets.contains("edge.sock"),
+        "{sockets}"
+    );
+    // No address by which a neighbour on the same wire could be reached around the rules.
+    let addresses = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+    assert!(
+        addresses.lines().all(|line| line.ends_with(" lo")),
+        "{addresses}"
+    );
+    assert!(std::fs::write("/sys/fs/cgroup/cgroup.procs", "1").is_err());
+    for group in names("/sys/fs/cgroup") {
+        let limit = format!("/sys/fs/cgroup/{group}/memory.limit_in_bytes");
+        assert!(
+            std::fs::write(&limit, "-1").is_err(),
+            "{limit} can be written"
+        );
+    }
 }
 
 #[test]
@@ -116,6 +207,44 @@ fn serve(address: &str) {
     for stream in listener.incoming() {
         std::io::Write::write_all(&mut stream.unwrap(), b"hello").unwrap();
     }
+}
+
+/// Answers `hello` to each datagram at a port.
+#[test]
+#[ignore = "started inside a sandbox by another test"]
+fn a_server_of_datagrams() {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:8080").unwrap();
+    println!("serving");
+    let mut asked = [0; 16];
+    loop {
+        let (_, from) = socket.recv_from(&mut asked).unwrap();
+        socket.send_to(b"hello", from).unwrap();
+    }
+}
+
+/// Sends a datagram to each address of `TARGETS` and prints what came of it.
+#[test]
+#[ignore = "started inside a sandbox by another test"]
+fn a_client_of_datagrams() {
+    println!();
+    for target in std::env::var("TARGETS").unwrap().split(' ') {
+        let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_secs(1)))
+            .unwrap();
+        let mut answer = [0; 16];
+        let heard = socket
+            .send_to(b"?", target)
+            .and_then(|_| socket.recv(&mut answer));
+        match heard {
+            Ok(length) => println!(
+                "{target} said {:?}",
+                String::from_utf8_lossy(&answer[..length])
+            ),
+            Err(error) => println!("{target} {:?}", error.kind()),
+        }
+    }
+    println!("tried all");
 }
 
 /// Tries each address of `TARGETS` and prints what came of it.

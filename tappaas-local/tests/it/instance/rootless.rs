@@ -25,6 +25,8 @@ async fn a_plain_user_runs_instances_too() {
             "instance::rootless::",
             "--skip",
             "instance::network::bridged",
+            "--skip",
+            "instance::network::apart",
         ])
         .current_dir("/")
         .env("HOME", "/nonexistent")

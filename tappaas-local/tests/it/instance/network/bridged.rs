@@ -26,14 +26,14 @@ use crate::instance::{
     inside,
 };
 
-struct Net {
+pub(super) struct Net {
     bench: Option<Bench>,
-    networks: Networks,
+    pub(super) networks: Networks,
     settings: NetworkSettings,
 }
 
 impl Net {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let bench = Bench::new().await;
         let settings = settings();
         let networks = Networks::open(&bench.dir("network"), &settings)
@@ -54,8 +54,17 @@ impl Net {
 
     /// A server of the application, on port 8080.
     async fn server(&self, application: &str, id: &str) -> (Instance, Attachment) {
+        self.serving(application, id, "a_server").await
+    }
+
+    pub(super) async fn serving(
+        &self,
+        application: &str,
+        id: &str,
+        how: &str,
+    ) -> (Instance, Attachment) {
         let mut spec = self.bench().spec(id, "");
-        inside::run(&mut spec, "a_server");
+        inside::run(&mut spec, how);
         let attachment = self.attach(application, id, &mut spec).await;
         let instance = self.bench().start(&spec).await;
         wait_for_output(instance.dir(), "serving").await;
@@ -64,8 +73,17 @@ impl Net {
 
     /// What an instance of the application hears when it connects to each of these addresses.
     async fn hears(&self, application: &str, targets: &[String]) -> String {
+        self.hears_by(application, targets, "a_client").await
+    }
+
+    pub(super) async fn hears_by(
+        &self,
+        application: &str,
+        targets: &[String],
+        how: &str,
+    ) -> String {
         let mut spec = self.bench().spec("client", "");
-        inside::run(&mut spec, "a_client");
+        inside::run(&mut spec, how);
         self.attach(application, "client", &mut spec).await;
         spec.environment
             .insert("TARGETS".to_owned(), EnvValue::new(targets.join(" ")));
@@ -86,16 +104,10 @@ impl Net {
     }
 
     /// Nothing of the networks is left, on the machine or in the account of them.
-    async fn check_census(mut self) {
-        let ours = |name: &str| {
-            name.starts_with(&format!(
-                "tpb{:04x}",
-                self.settings.range.base.to_bits() >> 16
-            )) || name.starts_with(&format!(
-                "tpv{:04x}",
-                self.settings.range.base.to_bits() >> 16
-            ))
-        };
+    pub(super) async fn check_census(mut self) {
+        let mark = format!("{:04x}", self.settings.range.base.to_bits() >> 16);
+        let prefixes = ["tpb", "tpv"].map(|kind| format!("{kind}{mark}"));
+        let ours = |name: &str| prefixes.iter().any(|prefix| name.starts_with(prefix));
         let links = || {
             fs::read_dir("/sys/class/net")
                 .unwrap()
@@ -326,7 +338,7 @@ fn table(folder: &Path) -> String {
     format!("tappaas-{}", &digest.hex()[..8])
 }
 
-fn at(address: Ipv4Addr, port: u16) -> String {
+pub(super) fn at(address: Ipv4Addr, port: u16) -> String {
     format!("{address}:{port}")
 }
 

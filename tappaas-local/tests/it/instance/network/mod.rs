@@ -1,3 +1,4 @@
+mod apart;
 mod bridged;
 mod outside;
 mod private;
