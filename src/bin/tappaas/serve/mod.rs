@@ -91,6 +91,8 @@ pub(crate) async fn serve(data: &DataDir, args: &ServeArgs) -> Result<()> {
     if let Err(error) = serving.await.context("the API's task")? {
         tracing::warn!(%error, "the API did not end well");
     }
+    // No other server can have made one here yet: the data directory is this one's until the end.
+    let _ = std::fs::remove_file(data.socket());
     stopped?;
     tracing::info!("stopped");
     Ok(())
