@@ -9,8 +9,12 @@
 
 mod acknowledged;
 mod census;
+mod edge;
+mod fire;
 mod first_page;
 mod inside;
+mod instances;
+mod kills;
 mod load;
 mod platform;
 mod refusals;
@@ -21,6 +25,7 @@ mod releases;
 )]
 mod server;
 mod sources;
+mod steps;
 mod survival;
 mod upload;
 mod wrong_use;
