@@ -5,6 +5,10 @@ use crate::workspace::{Workspace, run};
 const SEEDS: &str = "10000";
 /// Rounds of killing a process that writes, and of killing the server.
 const KILLS: &str = "500";
+/// Steps of a deploy at which the server is killed: from the first one on, every one.
+const STEPS: &str = "1/1";
+/// Random moments at which the server is killed: where they are drawn from, and how many.
+const MOMENTS: &str = "1/100";
 /// Random cases of each property.
 const CASES: &str = "20000";
 /// Random walks of a whole platform from state to state.
@@ -24,6 +28,10 @@ pub(crate) fn run_all(workspace: &Workspace) -> Result {
     with(
         "test --package tappaas --all-features --test it acknowledged -- --nocapture",
         &[("TAPPAAS_KILLS", KILLS)],
+    )?;
+    with(
+        "test --package tappaas --all-features --test it killed_at_any -- --nocapture",
+        &[("TAPPAAS_STEPS", STEPS), ("TAPPAAS_MOMENTS", MOMENTS)],
     )?;
     with(
         "test --release --package tappaas-core --test it placement",

@@ -171,16 +171,17 @@ impl Networks {
         .await
     }
 
-    /// Gives back the address of every instance that is not `alive`, by its id.
+    /// Gives back the address of every instance that is not `alive`, by its id, and the subnets in which none is left, whatever ports
+    /// are open there.
     pub async fn retain(&self, alive: impl Fn(&str) -> bool + Send + 'static) -> Result<()> {
         self.with(move |state| {
-            for (application, (subnet, doors)) in state.subnets.clone() {
+            for (application, (subnet, _)) in state.subnets.clone() {
                 for (_, instance) in state.claims.addresses(&subnet)? {
                     if !alive(&instance) {
                         state.claims.release(&subnet, &instance)?;
                     }
                 }
-                if doors.is_empty() && state.claims.addresses(&subnet)?.is_empty() {
+                if state.claims.addresses(&subnet)?.is_empty() {
                     state.leave(&application)?;
                 }
             }

@@ -76,6 +76,13 @@ impl World {
             self.open_doors(&application).await?;
         }
         self.begin();
+        // Between the end of an application's last workload and giving back what it had, an earlier server may have died.
+        let known = self.applications();
+        for application in self.ground.slots.owners().await? {
+            if !known.contains(&application) {
+                self.put_left(application);
+            }
+        }
         self.sweep.notify_one();
         Ok(())
     }

@@ -1,10 +1,12 @@
 //! Which user each application's processes run as.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use tappaas_core::{Batch, Durable, Error, ErrorKind, Result, model::ApplicationKey};
 
 const TABLE: &str = "local.slots";
+/// How the key of an application's row begins.
+const OWNER: &[u8] = b"application/";
 
 /// The ids of users that belong to applications, kept in the store: the same application gets the same ones again, and no two share one.
 ///
@@ -81,6 +83,24 @@ impl Slots {
         }
     }
 
+    /// Every application that has a slot.
+    pub(crate) async fn owners(&self) -> Result<BTreeSet<ApplicationKey>> {
+        const ROWS_MAX: usize = 256;
+        let (mut owners, mut after) = (BTreeSet::new(), None::<Vec<u8>>);
+        loop {
+            let rows = self.0.scan(TABLE, OWNER, after.as_deref(), ROWS_MAX);
+            let rows = rows.await?;
+            let keys = rows
+                .iter()
+                .filter_map(|row| std::str::from_utf8(row.key.strip_prefix(OWNER)?).ok());
+            owners.extend(keys.filter_map(|key| key.parse().ok()));
+            match rows.last() {
+                Some(last) if rows.len() == ROWS_MAX => after = Some(last.key.clone()),
+                _ => return Ok(owners),
+            }
+        }
+    }
+
     async fn find(&self, application: &ApplicationKey) -> Result<Option<Slot>> {
         let Some(value) = self.0.get(TABLE, &owner_key(application)).await? else {
             return Ok(None);
@@ -105,7 +125,7 @@ fn preferred(application: &ApplicationKey) -> u32 {
 }
 
 fn owner_key(application: &ApplicationKey) -> Vec<u8> {
-    format!("application/{application}").into_bytes()
+    [OWNER, application.to_string().as_bytes()].concat()
 }
 
 fn slot_key(slot: Slot) -> Vec<u8> {
@@ -114,8 +134,6 @@ fn slot_key(slot: Slot) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     fn slots() -> Slots {
@@ -145,6 +163,8 @@ mod tests {
             );
         }
         assert!(taken.contains(&slots.take(&application(7)).await.unwrap().user()));
+        let owners = slots.owners().await.unwrap();
+        assert_eq!(owners, (0..600).map(application).collect());
     }
 
     #[tokio::test]

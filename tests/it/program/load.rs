@@ -63,11 +63,18 @@ impl Load {
 
     /// Ends it: every single request must have been answered well.
     #[track_caller]
-    pub(super) fn none_failed(self) {
+    pub(super) fn none_failed(mut self) {
         self.asked.enough.store(true, Ordering::Relaxed);
-        for client in self.clients {
+        for client in self.clients.drain(..) {
             client.join().unwrap();
         }
+        let served = self.none_failed_yet();
+        println!("{served} requests, none failed");
+    }
+
+    /// Every request so far must have been answered well; how many there were.
+    #[track_caller]
+    pub(super) fn none_failed_yet(&self) -> u64 {
         let served = self.asked.served.load(Ordering::Relaxed);
         let failures = self.asked.failures.lock().unwrap();
         let shown = &failures[..failures.len().min(FAILURES_SHOWN)];
@@ -77,7 +84,7 @@ impl Load {
             failures.len(),
             served + failures.len() as u64
         );
-        println!("{served} requests, none failed");
+        served
     }
 }
 

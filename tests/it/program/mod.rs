@@ -9,12 +9,16 @@
 
 mod acknowledged;
 mod census;
+mod edge;
+mod fire;
 mod first_page;
 mod full_disk;
 mod hostile_sources;
 mod hostile_words;
 mod inside;
+mod instances;
 mod interrupts;
+mod kills;
 mod load;
 mod neighbours;
 mod platform;
@@ -26,6 +30,7 @@ mod releases;
 )]
 mod server;
 mod sources;
+mod steps;
 mod survival;
 mod upload;
 mod wrong_use;

@@ -91,6 +91,14 @@ impl Platform {
         arguments
     }
 
+    /// The value of a figure of the server, zero if it has none of that name.
+    pub(super) fn figure(&self, name: &str) -> u64 {
+        let figures = ask(self.ports.borrow().1, "localhost", "/metrics").unwrap();
+        let mut lines = figures.body.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        value.unwrap_or(0)
+    }
+
     /// The port of the edge.
     pub(super) fn http(&self) -> u16 {
         self.ports.borrow().0
@@ -113,24 +121,42 @@ impl Platform {
         self.start().unwrap();
     }
 
-    /// Starts the server and waits until it answers; what it said if it ended instead.
-    fn start(&self) -> Result<(), String> {
-        let log = self.dir("serve.log");
-        let mut child = self
-            .command(&["serve"])
+    /// Starts the server at the same ports, and ends it with `SIGKILL` after a while, whether it answers then or not.
+    pub(super) fn serve_for(&self, time: Duration) {
+        let mut server = self.spawn();
+        std::thread::sleep(time);
+        server.kill().unwrap();
+        server.wait().unwrap();
+    }
+
+    /// Where the server that runs, or that ran last, writes its log.
+    pub(super) fn log(&self) -> PathBuf {
+        self.dir("serve.log")
+    }
+
+    fn spawn(&self) -> Child {
+        // What the one before it wrote may tell why a test failed.
+        let _ = fs::rename(self.log(), self.dir("serve.log.1"));
+        self.command(&["serve"])
             .args(self.serve_arguments())
+            .env("TAPPAAS_LOG", "info,tappaas_core=debug")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(File::create(&log).unwrap())
+            .stderr(File::create(self.log()).unwrap())
             .spawn()
-            .unwrap();
+            .unwrap()
+    }
+
+    /// Starts the server and waits until it answers; what it said if it ended instead.
+    fn start(&self) -> Result<(), String> {
+        let mut child = self.spawn();
         let mut ended = false;
         until("the server answers or ends", || {
             ended = child.try_wait().unwrap().is_some();
             ended || self.run(&["apps"]).code == 0
         });
         if ended {
-            return Err(fs::read_to_string(&log).unwrap());
+            return Err(fs::read_to_string(self.log()).unwrap());
         }
         *self.server.borrow_mut() = Some(child);
         Ok(())
@@ -172,6 +198,11 @@ impl Platform {
 
     /// Runs a command to its end, with something on its standard input.
     pub(super) fn run_with(&self, arguments: &[&str], input: &str) -> Ran {
+        self.begin(arguments, input).end()
+    }
+
+    /// Begins to run a command.
+    pub(super) fn begin(&self, arguments: &[&str], input: &str) -> Running {
         // A file and not a pipe: what a detached server inherits must not keep the test waiting.
         let out = tempfile::tempfile_in(self.folder.path()).unwrap();
         let err = tempfile::tempfile_in(self.folder.path()).unwrap();
@@ -184,16 +215,11 @@ impl Platform {
             .unwrap();
         // A command that does not read its input may end before all of it is written.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-        let mut status = None;
-        until(&format!("`tappaas {}` ends", arguments.join(" ")), || {
-            status = child.try_wait().unwrap();
-            status.is_some()
-        });
-        Ran {
+        Running {
             what: arguments.join(" "),
-            code: status.unwrap().code().unwrap_or(-1),
-            stdout: content(out),
-            stderr: content(err),
+            child,
+            out,
+            err,
         }
     }
 
@@ -247,8 +273,10 @@ impl Platform {
 impl Drop for Platform {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let log = fs::read_to_string(self.dir("serve.log")).unwrap_or_default();
-            eprintln!("the server's log:\n{log}");
+            for log in [self.dir("serve.log.1"), self.log()] {
+                let log = fs::read_to_string(log).unwrap_or_default();
+                eprintln!("a server's log:\n{log}");
+            }
         }
         // A test that failed may have left no server, which alone can stop instances in an orderly way.
         let stopped = Command::new(env!("CARGO_BIN_EXE_tappaas"))
@@ -269,6 +297,32 @@ impl Drop for Platform {
     }
 }
 
+/// A command that runs.
+#[derive(Debug)]
+pub(super) struct Running {
+    what: String,
+    child: Child,
+    out: File,
+    err: File,
+}
+
+impl Running {
+    /// Waits for its end.
+    pub(super) fn end(mut self) -> Ran {
+        let mut status = None;
+        until(&format!("`tappaas {}` ends", self.what), || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        Ran {
+            what: self.what,
+            code: status.unwrap().code().unwrap_or(-1),
+            stdout: content(self.out),
+            stderr: content(self.err),
+        }
+    }
+}
+
 /// How a command went.
 #[derive(Debug)]
 pub(super) struct Ran {
@@ -284,6 +338,12 @@ impl Ran {
     pub(super) fn ok(self) -> String {
         assert_eq!(self.code, 0, "{self:#?}");
         self.stdout
+    }
+
+    /// How it ended, and the last line of what it said.
+    pub(super) fn summary(&self) -> String {
+        let last = self.stderr.trim().lines().last();
+        format!("code {}: {}", self.code, last.unwrap_or_default())
     }
 
     /// It failed and said all of `parts` on standard error.

@@ -1,8 +1,9 @@
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, anyhow};
 use futures::StreamExt as _;
 use tappaas_api::types::{Accepted, LogQuery, Operation, OperationState};
+use tappaas_core::ErrorKind;
 
 use super::session::Session;
 use crate::output::Progress;
@@ -11,6 +12,9 @@ use crate::output::Progress;
 const INTERRUPTED: u8 = 130;
 /// How many of a refused release's last lines are shown.
 const LAST_LINES: usize = 20;
+
+const LOST: &str =
+    "lost the server while it worked; `tappaas status` shows how it goes once it is back";
 
 /// Waits for what was accepted, and tells how it went by text and exit code.
 pub(super) async fn settle(session: &Session, accepted: &Accepted, wait: bool) -> Result<ExitCode> {
@@ -45,25 +49,33 @@ pub(super) async fn follow(
     id: &str,
     progress: &mut Progress,
 ) -> Result<Operation> {
+    match end(session, id, progress).await {
+        Ok(Some(operation)) => Ok(operation),
+        // The server went away meanwhile; the operation goes on when it is back.
+        Ok(None) => Err(anyhow!(LOST)),
+        Err(error) if error.kind() == ErrorKind::Unavailable => Err(error).context(LOST),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// An operation that has ended; `None` if the server had no more to tell before that.
+async fn end(
+    session: &Session,
+    id: &str,
+    progress: &mut Progress,
+) -> tappaas_core::Result<Option<Operation>> {
     let mut events = session
         .client
         .watch_operation(&session.environment, id)
         .await?;
-    let mut last = None;
     while let Some(operation) = events.next().await {
         let operation = operation?;
-        if !operation.state.ended() {
-            progress.step(&operation.message);
+        if operation.state.ended() {
+            return Ok(Some(operation));
         }
-        last = Some(operation);
+        progress.step(&operation.message);
     }
-    match last.filter(|operation| operation.state.ended()) {
-        Some(operation) => Ok(operation),
-        // The server went away meanwhile; the operation goes on when it is back.
-        None => anyhow::bail!(
-            "lost the server while it worked; `tappaas status` shows how it goes once it is back"
-        ),
-    }
+    Ok(None)
 }
 
 async fn finish(session: &Session, operation: Operation, progress: Progress) -> Result<ExitCode> {

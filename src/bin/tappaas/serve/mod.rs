@@ -92,6 +92,8 @@ pub(crate) async fn serve(data: &DataDir, args: &ServeArgs) -> Result<()> {
         tracing::warn!(%error, "the API did not end well");
     }
     machine.close().await;
+    // No other server can have made one here yet: the data directory is this one's until the end.
+    let _ = std::fs::remove_file(data.socket());
     stopped?;
     tracing::info!("stopped");
     Ok(())

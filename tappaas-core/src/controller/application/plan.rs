@@ -40,6 +40,9 @@ pub fn plan(snapshot: &Snapshot) -> Plan {
     };
     roll(snapshot, goal, routing, &mut draft);
     command::stop(snapshot, &mut draft);
+    if snapshot.callers_leaving {
+        draft.wait(super::RETRY);
+    }
     draft.finish(snapshot, &target, goal)
 }
 

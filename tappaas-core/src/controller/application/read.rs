@@ -46,6 +46,7 @@ impl Context {
             peers: BTreeMap::new(),
             callers: Vec::new(),
             callers_missing: false,
+            callers_leaving: false,
             now: self.clock.now(),
             settings: self.settings.clone(),
             application,
@@ -148,6 +149,8 @@ impl Context {
         let key = &snapshot.key;
         let bound = Reference::BoundTo(key.name.to_string());
         let applications = self.client.naming::<ApplicationSpec>(&key.scope(), &bound);
+        let mut found = applications.iter();
+        snapshot.callers_leaving = found.any(|a| a.metadata.deletion.is_some());
         let specs = applications
             .iter()
             .map(|a| (a.metadata.name.clone(), a.spec.content.bindings.clone()));

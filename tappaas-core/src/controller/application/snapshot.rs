@@ -40,6 +40,8 @@ pub struct Snapshot {
     pub callers: Vec<Caller>,
     /// Somebody may be bound to it at an address that cannot be told now: routes from inside are not taken away.
     pub callers_missing: bool,
+    /// One of them is being destroyed. What it was bound to may be forgotten together with it: then nobody tells that it is gone.
+    pub callers_leaving: bool,
     /// What time it is.
     pub now: Timestamp,
     /// How plans are made.

@@ -136,17 +136,11 @@ async fn an_address_that_cannot_be_told_for_a_while_takes_nothing_away() {
     world.healthy("api", content("v1"), 1).await;
     world.healthy("front", bound("v1"), 1).await;
     world.settled("api").await;
-    let inner = async || {
-        let routes = world.ingress.list().await.unwrap().into_iter();
-        routes
-            .filter(|r| r.name.as_str().starts_with("inner"))
-            .count()
-    };
-    assert_eq!(inner().await, 1);
+    assert_eq!(ways_in(&world).await, 1);
     refuse_peers(&world, ErrorKind::Unavailable);
     let waiting = world.deploy("front", bound("v2"), 1).await;
     world.healthy("api", content("v2"), 1).await;
-    assert_eq!(inner().await, 1);
+    assert_eq!(ways_in(&world).await, 1);
     let rolling = || world.releases("front").into_iter().nth(1);
     let release = world.until("the release is made", rolling).await;
     assert!(!release.status.phase.ended(), "{release:?}");
@@ -195,6 +189,33 @@ async fn a_way_in_that_cannot_be_made_does_not_stop_a_rollout() {
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
     panic!("the route is not made once it can be");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_way_in_goes_with_the_application_that_used_it_though_nobody_tells() {
+    let world = World::new().await;
+    world.healthy("api", content("v1"), 1).await;
+    world.healthy("front", bound("v1"), 1).await;
+    world.settled("api").await;
+    assert_eq!(ways_in(&world).await, 1);
+    let accepted = world.platform.destroy(&key("front")).await.unwrap();
+    // By these it could be told, once the application itself is gone, whom it was bound to.
+    for release in world.releases("front") {
+        let key = release.key();
+        world.platform.client().delete(&key).await.unwrap();
+    }
+    let operation = world.ended(&accepted).await;
+    assert_eq!(operation.status.state, OperationState::Succeeded);
+    tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+    assert_eq!(ways_in(&world).await, 0);
+}
+
+/// How many routes lead from inside to any application.
+async fn ways_in(world: &World) -> usize {
+    let routes = world.ingress.list().await.unwrap().into_iter();
+    routes
+        .filter(|route| route.name.as_str().starts_with("inner"))
+        .count()
 }
 
 fn api() -> Peer {

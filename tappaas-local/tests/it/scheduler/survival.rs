@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::Duration};
 use rustix::process::{Pid, Signal, kill_process};
 use tappaas_core::{
     Batch, Durable as _,
-    backend::{InstanceState, Mount, Scheduler as _, WorkloadStatus},
+    backend::{InstanceState, Mount, Peer, Scheduler as _, WorkloadStatus},
     model::{EnvValue, Port, RestartPolicy},
 };
 use tappaas_testkit::{
@@ -240,6 +240,38 @@ async fn an_application_that_is_deployed_again_at_once_keeps_its_user() {
         }
         assert_eq!(user().await, 0, "what is removed gives its user back");
     }
+}
+
+#[tokio::test]
+async fn what_a_removed_application_had_is_given_back_by_the_next_server() {
+    let machine = Machine::new().await;
+    let mut template = serving(&machine).await;
+    let mut stage = Stage::new(&machine);
+    template.peers.push(Peer {
+        application: "t/p/e/other".parse().unwrap(),
+        process: stage.id.process.clone(),
+        port: stage.id.process.clone(),
+    });
+    stage.apply(&[(1, 1, &template)]).await.unwrap();
+    stage.ready(1).await.unwrap();
+    let workload = stage.id.to_string();
+    drop(stage);
+    machine.close();
+    // What a server leaves that is killed once the last instance of an application is gone.
+    signal(&shims(machine.folder.path()), Signal::KILL);
+    let removed = Batch::new().delete("local.workloads", workload.as_bytes());
+    machine.durable.commit(removed).await.unwrap();
+    machine.restart().await;
+    let subnets = machine.folder.path().join("network/subnets");
+    for _ in 0..1000 {
+        let users = machine.durable.scan("local.slots", b"", None, 9);
+        let users = users.await.unwrap().len();
+        if users == 0 && fs::read_dir(&subnets).map_or(0, Iterator::count) == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("a user or a network is left");
 }
 
 #[tokio::test]

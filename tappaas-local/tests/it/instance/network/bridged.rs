@@ -518,7 +518,6 @@ async fn an_address_stays_with_its_instance_when_the_server_starts_again() {
     let other = net.networks.attach("shop", "shop-web-2").await.unwrap();
     assert_ne!(other.address, attachment.address);
     instance.remove().await.unwrap();
-    net.networks.open_doors("shop", &[]).await.unwrap();
     net.networks.retain(|_| false).await.unwrap();
     net.check_census().await;
 }
