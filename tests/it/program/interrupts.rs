@@ -1,7 +1,7 @@
 use std::{
     fs::{self, File},
     path::PathBuf,
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -125,8 +125,12 @@ struct Running {
 impl Running {
     fn start(platform: &Platform, arguments: &[&str]) -> Self {
         let said = platform.dir("said");
-        let child = platform
-            .command(arguments)
+        let command = platform.command(arguments);
+        // These tests may themselves run where Ctrl-C is ignored, and what is ignored is inherited.
+        let child = Command::new("env")
+            .arg("--default-signal=INT")
+            .arg(command.get_program())
+            .args(command.get_args())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&said).unwrap())

@@ -136,8 +136,10 @@ fn answers_that_never_end_or_begin_keep_nobody_else_waiting() {
         let mut stream = ask(&platform, how);
         let mut reply = String::new();
         stream.read_to_string(&mut reply).unwrap();
+        // The latter if those that hang keep it waiting for too long.
+        let refused = ["HTTP/1.1 502 ", "HTTP/1.1 504 "];
         assert!(
-            reply.starts_with("HTTP/1.1 502 "),
+            refused.iter().any(|status| reply.starts_with(status)),
             "{how}: {:?}",
             reply.get(..200)
         );

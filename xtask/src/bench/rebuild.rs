@@ -22,11 +22,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// ours.
 const CONTAINERFILE: &str = "FROM scratch
 WORKDIR /src
-ENV PATH=/usr/local/go/bin:/usr/bin:/bin CGO_ENABLED=0 GOFLAGS=-trimpath HOME=/root GOTMPDIR=/root/.cache
+ENV PATH=/usr/local/go/bin:/usr/bin:/bin CGO_ENABLED=0 GOFLAGS=-trimpath GOPATH=/caches/go GOCACHE=/caches/build GOTMPDIR=/caches/build
 COPY go.mod go.sum ./
-RUN --mount=type=cache,target=/root/go --mount=type=cache,target=/root/.cache go mod download
+RUN --mount=type=cache,target=/caches/go --mount=type=cache,target=/caches/build go mod download
 COPY . .
-RUN --mount=type=cache,target=/root/go --mount=type=cache,target=/root/.cache go build -o /app/podinfo ./cmd/podinfo
+RUN --mount=type=cache,target=/caches/go --mount=type=cache,target=/caches/build go build -o /app/podinfo ./cmd/podinfo
 ";
 const TOOLCHAIN: &[&str] = &["/bin", "/etc/ssl", "/lib", "/lib64", "/usr"];
 
