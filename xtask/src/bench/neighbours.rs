@@ -126,11 +126,12 @@ impl Noise {
         Ok(operation.trim().to_owned())
     }
 
-    fn end(&self, platform: &Platform, operation: &str) -> Result<String> {
-        if self.built {
-            // One that a limit ended meanwhile cannot be cancelled any more.
-            let _ = platform.run_quietly(&["cancel", operation]);
+    fn end(&self, platform: &Platform, operation: &str) -> Result {
+        // One that a limit ended meanwhile cannot be cancelled any more. What a cancelled one made goes with it, sooner or later.
+        let cancelled = self.built && platform.run_quietly(&["cancel", operation]).is_ok();
+        match platform.run_quietly(&["destroy", "noise"]) {
+            Err(error) if !cancelled => Err(error),
+            _ => Ok(()),
         }
-        platform.run(&["destroy", "noise"])
     }
 }

@@ -119,7 +119,7 @@ fn fill(platform: &Platform, folder: &Path) -> Result {
 
 fn is_released(session: &mut Session, n: usize) -> Result<bool> {
     let shown = String::from_utf8(session.ask("GET", &application(n), "")?)?;
-    Ok(shown.contains("\"health\":\"healthy\""))
+    Ok(shown.contains("\"current\":1,"))
 }
 
 fn application(n: usize) -> String {
