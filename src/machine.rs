@@ -187,7 +187,6 @@ impl Machine {
         for id in &scheduler.list().await? {
             failed = scheduler.remove(id).await.and(failed);
         }
-        let clock = self.platform.clock();
         // Not by the wall clock, which somebody may set meanwhile.
         let deadline = Instant::now() + STOP_MAX;
         loop {
@@ -203,7 +202,7 @@ impl Machine {
                     left.join(", ")
                 )));
             }
-            clock.sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 }

@@ -478,8 +478,12 @@ impl Site {
         let mut old = Vec::new();
         for entry in fs::read_dir(self.config.data_dir.join("log"))? {
             let entry = entry?;
+            // A build that ends gives its log other names meanwhile.
+            let Ok(found) = entry.metadata() else {
+                continue;
+            };
             if !logs.contains(&entry.path()) {
-                old.push((entry.metadata()?.modified()?, entry.path()));
+                old.push((found.modified()?, entry.path()));
             }
         }
         old.sort_by(|one, other| other.cmp(one));

@@ -1,5 +1,31 @@
-use super::bridged::{Net, at};
+use tappaas_local::{Attachment, Instance};
+
+use super::bridged::{Net, at, said};
 use crate::instance::bench::needs_root;
+
+#[tokio::test]
+async fn an_instance_is_reached_by_the_machine_and_its_own_application_alone() {
+    if needs_root("networks of applications") {
+        return;
+    }
+    let net = Net::new().await;
+    let (shop, at_shop) = net.server("shop", "shop-web").await;
+    let (bank, at_bank) = net.server("bank", "bank-web").await;
+    assert_ne!(at_shop.bridge, at_bank.bridge);
+    assert_eq!(said(at_shop.address, 8080).await.as_deref(), Some("hello"));
+    assert_eq!(
+        shop.endpoint(8080),
+        tappaas_core::backend::Endpoint::Address((at_shop.address, 8080).into())
+    );
+    let heard = net
+        .hears(
+            "shop",
+            &[at(at_shop.address, 8080), at(at_bank.address, 8080)],
+        )
+        .await;
+    assert_own_alone(&heard, &at_shop);
+    end(net, shop, bank).await;
+}
 
 #[tokio::test]
 async fn datagrams_and_guessed_addresses_reach_no_other_application() {
@@ -21,11 +47,20 @@ async fn datagrams_and_guessed_addresses_reach_no_other_application() {
     let heard = net
         .hears_by("shop", &targets, "a_client_of_datagrams")
         .await;
-    let own = format!("{} said \"hello\"\n", at(at_shop.address, 8080));
+    assert_own_alone(&heard, &at_shop);
+    end(net, shop, bank).await;
+}
+
+/// Asserts that of all whom it tried an application heard itself.
+fn assert_own_alone(heard: &str, own: &Attachment) {
+    let own = format!("{} said \"hello\"\n", at(own.address, 8080));
     assert!(
         heard.starts_with(&own) && heard.matches("said").count() == 1,
         "{heard}"
     );
+}
+
+async fn end(net: Net, shop: Instance, bank: Instance) {
     for (instance, application, id) in [(shop, "shop", "shop-web"), (bank, "bank", "bank-web")] {
         instance.remove().await.unwrap();
         net.networks.detach(application, id).await.unwrap();

@@ -53,7 +53,7 @@ impl Net {
     }
 
     /// A server of the application, on port 8080.
-    async fn server(&self, application: &str, id: &str) -> (Instance, Attachment) {
+    pub(super) async fn server(&self, application: &str, id: &str) -> (Instance, Attachment) {
         self.serving(application, id, "a_server").await
     }
 
@@ -72,7 +72,7 @@ impl Net {
     }
 
     /// What an instance of the application hears when it connects to each of these addresses.
-    async fn hears(&self, application: &str, targets: &[String]) -> String {
+    pub(super) async fn hears(&self, application: &str, targets: &[String]) -> String {
         self.hears_by(application, targets, "a_client").await
     }
 
@@ -342,7 +342,7 @@ pub(super) fn at(address: Ipv4Addr, port: u16) -> String {
     format!("{address}:{port}")
 }
 
-async fn said(address: Ipv4Addr, port: u16) -> Option<String> {
+pub(super) async fn said(address: Ipv4Addr, port: u16) -> Option<String> {
     let mut stream = timeout(Duration::from_secs(2), TcpStream::connect((address, port)))
         .await
         .ok()?
@@ -403,38 +403,6 @@ fn tables() -> Vec<String> {
         .filter(|word| word.starts_with("tappaas-"))
         .map(str::to_owned)
         .collect()
-}
-
-#[tokio::test]
-async fn an_instance_is_reached_by_the_machine_and_its_own_application_alone() {
-    if needs_root("networks of applications") {
-        return;
-    }
-    let net = Net::new().await;
-    let (shop, at_shop) = net.server("shop", "shop-web").await;
-    let (bank, at_bank) = net.server("bank", "bank-web").await;
-    assert_ne!(at_shop.bridge, at_bank.bridge);
-    assert_eq!(said(at_shop.address, 8080).await.as_deref(), Some("hello"));
-    assert_eq!(
-        shop.endpoint(8080),
-        tappaas_core::backend::Endpoint::Address((at_shop.address, 8080).into())
-    );
-    let heard = net
-        .hears(
-            "shop",
-            &[at(at_shop.address, 8080), at(at_bank.address, 8080)],
-        )
-        .await;
-    let own = format!("{} said \"hello\"\n", at(at_shop.address, 8080));
-    assert!(
-        heard.starts_with(&own) && heard.matches("said").count() == 1,
-        "{heard}"
-    );
-    for (instance, application, id) in [(shop, "shop", "shop-web"), (bank, "bank", "bank-web")] {
-        instance.remove().await.unwrap();
-        net.networks.detach(application, id).await.unwrap();
-    }
-    net.check_census().await;
 }
 
 #[tokio::test]
