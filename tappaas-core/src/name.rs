@@ -1,16 +1,16 @@
-use std::{borrow::Cow, fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr, sync::Arc};
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{Error, Result};
 
 /// A DNS label (RFC 1123) of at most 40 characters: `[a-z0-9]([a-z0-9-]*[a-z0-9])?`.
 ///
-/// Parsed once at the edge; whoever holds a `Name` need not check it again.
-#[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Name(String);
+/// Parsed once at the edge; whoever holds a `Name` need not check it again. Cheap to clone.
+#[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Name(Arc<str>);
 
 impl Name {
     /// The most characters a name may have. Leaves room for a hash in a 63-character label.
@@ -23,7 +23,7 @@ impl Name {
     pub fn new(name: impl Into<String>) -> Result<Self> {
         let name = name.into();
         match fault(&name) {
-            None => Ok(Self(name)),
+            None => Ok(Self(name.into())),
             Some(fault) => Err(Error::invalid(format!(
                 "`{}` is not a valid name: {fault}",
                 name.escape_default()
@@ -68,6 +68,12 @@ fn fault(name: &str) -> Option<&'static str> {
     }
 }
 
+impl Serialize for Name {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
 impl fmt::Debug for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.0, f)
@@ -98,7 +104,7 @@ impl TryFrom<String> for Name {
 
 impl From<Name> for String {
     fn from(name: Name) -> Self {
-        name.0
+        name.0.as_ref().to_owned()
     }
 }
 
@@ -116,13 +122,13 @@ impl std::borrow::Borrow<str> for Name {
 
 impl PartialEq<str> for Name {
     fn eq(&self, other: &str) -> bool {
-        self.0 == other
+        *self.0 == *other
     }
 }
 
 impl PartialEq<&str> for Name {
     fn eq(&self, other: &&str) -> bool {
-        self.0 == *other
+        *self.0 == **other
     }
 }
 

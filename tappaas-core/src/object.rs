@@ -1,6 +1,6 @@
 //! Objects as stores keep them: identity, metadata, and `spec` and `status` as JSON.
 
-use std::{collections::BTreeMap, fmt, io};
+use std::{collections::BTreeMap, fmt, io, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -71,29 +71,29 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Where an object lives: nowhere in particular (the cluster), or in a tenant, project or environment.
+/// Where an object lives: nowhere in particular (the cluster), or in a tenant, project or environment. Cheap to clone.
 #[derive(Clone, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
-pub struct Scope(Vec<Name>);
+pub struct Scope(Arc<[Name]>);
 
 impl Scope {
     /// The whole cluster.
     pub fn cluster() -> Self {
-        Self(Vec::new())
+        Self::default()
     }
 
     /// Everything of one tenant.
     pub fn tenant(tenant: Name) -> Self {
-        Self(vec![tenant])
+        Self([tenant].into())
     }
 
     /// Everything of one project.
     pub fn project(tenant: Name, project: Name) -> Self {
-        Self(vec![tenant, project])
+        Self([tenant, project].into())
     }
 
     /// One environment.
     pub fn environment(tenant: Name, project: Name, environment: Name) -> Self {
-        Self(vec![tenant, project, environment])
+        Self([tenant, project, environment].into())
     }
 
     /// The names from the tenant inwards; at most three.
@@ -104,7 +104,7 @@ impl Scope {
     /// The scope around this one, or `None` for the cluster.
     pub fn parent(&self) -> Option<Self> {
         let (_, outer) = self.0.split_last()?;
-        Some(Self(outer.to_vec()))
+        Some(Self(outer.into()))
     }
 
     /// Says whether `inner` is this scope or lies inside it.

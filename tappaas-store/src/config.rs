@@ -35,7 +35,7 @@ impl Default for Limits {
         Self {
             history_changes: 10_000,
             history_bytes: 32 << 20,
-            cache_bytes: 32 << 20,
+            cache_bytes: 16 << 20,
         }
     }
 }

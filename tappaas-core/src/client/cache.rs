@@ -13,6 +13,9 @@ use crate::{Clock, Event, Key, Kind, ListRequest, Object, Result, Revision, Scop
 /// How many changed keys a slow subscriber may be behind before it is told to look at everything again.
 const CHANGES_MAX: usize = 4096;
 
+/// Objects per page of a listing. As values they take ten times the memory that they do as they are held.
+const PAGE: usize = 100;
+
 /// The time between the end of a watch and the next listing, doubled from failure to failure.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
 
@@ -39,10 +42,21 @@ struct Objects {
 }
 
 impl Objects {
-    fn insert(&mut self, key: Key, held: Arc<Held>) {
+    fn insert(&mut self, mut key: Key, held: Arc<Held>) {
         self.remove(&key);
+        if let Some(scope) = self.neighbouring_scope(&key) {
+            key.scope = scope;
+        }
         self.by_reference.extend(entries(&key, &held));
         self.by_key.insert(key, held);
+    }
+
+    /// The key's scope as another object has it already, so that they share it.
+    fn neighbouring_scope(&self, key: &Key) -> Option<Scope> {
+        let below = self.by_key.range(..key).next_back();
+        let above = || self.by_key.range(key..).next();
+        let (neighbour, _) = below.or_else(above)?;
+        (neighbour.scope == key.scope).then(|| neighbour.scope.clone())
     }
 
     /// Puts others in their place, and says which are new, changed or gone.
@@ -214,6 +228,7 @@ impl Cache {
     /// Lists, and returns the revision to go on from. A listing older than what was seen is not taken: nobody is shown the past.
     async fn fill(&self, store: &dyn Store) -> Result<Revision> {
         let mut request = ListRequest::new(self.kind, Scope::cluster());
+        request.limit = PAGE;
         let mut objects = Objects::default();
         loop {
             let page = store.list(&request).await?;

@@ -89,7 +89,7 @@ impl Disk {
         match self.mounted {
             true => rustix::fs::statvfs(self.folder())
                 .is_ok_and(|found| found.f_bavail * found.f_frsize < FULL || found.f_favail == 0),
-            false => used(&self.folder()) > self.size,
+            false => self.taken() > self.size,
         }
     }
 
@@ -124,7 +124,7 @@ impl Disk {
     pub(super) async fn close(self) -> Result<()> {
         self.clear()?;
         let cache = self.folder().join(Self::CACHE);
-        if used(&cache) > self.size / 2 {
+        if self.taken() > self.size / 2 {
             remove(&cache).context(|| format!("empty {}", cache.display()))?;
         }
         if !self.mounted {
@@ -136,6 +136,15 @@ impl Disk {
             .map(drop)
             .context(|| format!("note that {} is whole", self.place.display()))?;
         Ok(())
+    }
+
+    /// Bytes that are in use. A file system knows; a folder has to be walked through.
+    fn taken(&self) -> u64 {
+        match self.mounted {
+            true => rustix::fs::statvfs(self.folder())
+                .map_or(0, |found| (found.f_blocks - found.f_bfree) * found.f_frsize),
+            false => used(&self.folder()),
+        }
     }
 
     fn clear(&self) -> Result<()> {

@@ -17,6 +17,7 @@ use tokio::{
     task::{JoinHandle, JoinSet},
     time::Instant,
 };
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     clock, control, dial,
@@ -170,10 +171,6 @@ impl Supervisor {
             Ok(()) => supervisor.begin().await,
             Err(fault) => Err(fault),
         };
-        if supervisor.spec.limits.yields {
-            let cgroup = supervisor.machine.cgroup().clone();
-            supervisor.connections.spawn(starvation::prevent(cgroup));
-        }
         match begun {
             Ok(run) => Ok((supervisor, run)),
             Err(fault) => {
@@ -229,6 +226,11 @@ impl Supervisor {
     }
 
     async fn supervise(mut self, mut run: Run) {
+        // Not among the connections, whose end is waited for: this has none.
+        let _guard = self.spec.limits.yields.then(|| {
+            let cgroup = self.machine.cgroup().clone();
+            AbortOnDropHandle::new(tokio::spawn(starvation::prevent(cgroup)))
+        });
         loop {
             let began = Instant::now();
             let end = self.watch(&mut run).await;

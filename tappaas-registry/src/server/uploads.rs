@@ -30,7 +30,11 @@ pub(super) async fn begin(
     } else if let Some(digest) = parts.query("digest") {
         let digest = parse_digest(digest)?;
         let mut writer = store.writer();
-        receive(&mut writer, &mut body, None, |_| ()).await?;
+        if let Err(failure) = receive(&mut writer, &mut body, None, |_| ()).await {
+            // What was refused is gone before the answer says so: a batch may still be on its way to the disk.
+            writer.discard().await;
+            return Err(failure);
+        }
         store.commit(&repository, writer, Some(&digest)).await?;
         return Ok(created(&repository, &digest));
     }

@@ -153,15 +153,18 @@ impl Cgroup {
         found.into_iter().filter_map(Pid::from_raw).collect()
     }
 
-    /// Leaves the CPU to whoever else wants it: wholly, as far as the kernel can do that (Linux 5.15), or all but a tenth of what an
-    /// equal would have. This is about all that yield together, for what others are weighed against is their common parent.
+    /// Leaves the CPU to whoever else wants it: wholly, or all but the least that counts where the kernel cannot do that (before Linux
+    /// 5.15); or all but a tenth of what an equal would have. This is about all that yield together, for what others are weighed against is their common parent.
     pub(crate) fn yield_cpu(&self, wholly: bool) -> Result<()> {
         let Some(parent) = self.cpu.as_deref().and_then(Path::parent) else {
             return Ok(());
         };
         write_if_there(parent, "cpu.idle", if wholly { "1" } else { "0" })?;
         match (wholly, self.version_2) {
-            (true, _) => Ok(()),
+            // What is idle has no weight.
+            (true, _) if parent.join("cpu.idle").exists() => Ok(()),
+            (true, true) => write(parent, "cpu.weight", "1"),
+            (true, false) => write(parent, "cpu.shares", "2"),
             (false, true) => write(parent, "cpu.weight", "10"),
             (false, false) => write(parent, "cpu.shares", "102"),
         }
