@@ -1,5 +1,6 @@
 use std::{
     fmt, io,
+    num::NonZeroUsize,
     ops::Bound,
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
@@ -42,6 +43,8 @@ pub struct Embedded {
     state: Arc<State>,
     ids: Arc<dyn Ids>,
     room: Arc<Semaphore>,
+    /// One permit a core: more readers would wait for each other all the same, each on a thread that keeps memory of its own.
+    readers: Arc<Semaphore>,
     thread: Mutex<Option<(mpsc::Sender<Message>, JoinHandle<()>)>>,
 }
 
@@ -114,6 +117,9 @@ impl Embedded {
             state,
             ids,
             room: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)),
+            readers: Arc::new(Semaphore::new(
+                std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            )),
             thread: Mutex::new(Some((sender, thread))),
         })
     }
@@ -194,8 +200,14 @@ impl Embedded {
         doing: &'static str,
         work: impl FnOnce(Snapshot) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T> {
+        let permit = self.readers.clone().acquire_owned().await;
+        let permit = permit.map_err(|_| closed())?;
         let state = self.state.clone();
-        let read = tokio::task::spawn_blocking(move || state.read(work)).await;
+        let read = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            state.read(work)
+        });
+        let read = read.await;
         self.read_result(doing, read.unwrap_or(Err(Failure::Closed)))
     }
 

@@ -1,6 +1,5 @@
 //! The `tappaas` program: the server, and the command line that speaks to it.
 
-mod arenas;
 mod cli;
 mod commands;
 mod output;
@@ -13,18 +12,12 @@ use clap::Parser as _;
 use tappaas_api::types::Problem;
 use tappaas_core::Chain;
 
-use crate::{
-    cli::{Cli, Command},
-    output::Printer,
-};
+use crate::{cli::Cli, output::Printer};
 
 fn main() -> ExitCode {
     // The program is its own helper: instances and the edge are processes of their own.
     tappaas::helper_main();
     let cli = Cli::parse();
-    if matches!(cli.command, Command::Serve(_)) {
-        arenas::limit();
-    }
     let printer = Printer::new(cli.global.output);
     let outcome = tokio::runtime::Runtime::new()
         .map_err(Into::into)

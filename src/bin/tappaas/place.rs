@@ -112,14 +112,6 @@ pub(crate) fn log_filter() -> Option<String> {
     variable("TAPPAAS_LOG").map(|value| value.to_string_lossy().into_owned())
 }
 
-/// Says whether somebody chose how many arenas glibc's `malloc` makes.
-pub(crate) fn has_arenas() -> bool {
-    variable(ARENAS).is_some()
-}
-
-/// glibc's, read when a program starts, and never again.
-pub(crate) const ARENAS: &str = "MALLOC_ARENA_MAX";
-
 /// Settings of package managers that builds get passed on: where they download from.
 pub(crate) fn build_environment() -> Vec<(String, String)> {
     const PASSED_ON: [&str; 14] = [

@@ -54,7 +54,7 @@ impl Default for BuilderConfig {
 pub struct BuildLimits {
     /// Memory. Default: 2 GiB, or three quarters of the machine's if that is less.
     pub memory: Bytes,
-    /// CPU. Default: all of the machine's, for builds have only what nobody else wants.
+    /// CPU. Default: three quarters of the machine's cores.
     pub cpu: Cpu,
     /// Processes and threads. Default: 4096.
     pub pids: u32,
@@ -129,7 +129,7 @@ impl Default for BuildLimits {
         let memory = fit::machine_memory().unwrap_or(u64::MAX) / 4 * 3;
         Self {
             memory: Bytes(memory.min(2 << 30)),
-            cpu: Cpu(cores * 1000),
+            cpu: Cpu((cores * 750).max(500)),
             pids: 4096,
             time: Seconds(30 * 60),
             disk: Bytes(10 << 30),

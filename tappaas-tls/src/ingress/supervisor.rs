@@ -148,14 +148,11 @@ impl Supervisor {
         };
         write_config(&self.state, &self.config).map_err(failed)?;
         let log = log_file(&self.state.join("edge.log")).map_err(failed)?;
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let mut child = Command::new(&self.helper)
             .arg(EDGE_ARGUMENT)
             .arg(&self.state)
             .args(argument)
             .env_clear()
-            // By default glibc's threads share eight arenas a core, each of which keeps what was freed in it.
-            .env("MALLOC_ARENA_MAX", cores.to_string())
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
