@@ -54,9 +54,10 @@ impl Objects {
     /// The key's scope as another object has it already, so that they share it.
     fn neighbouring_scope(&self, key: &Key) -> Option<Scope> {
         let below = self.by_key.range(..key).next_back();
-        let above = || self.by_key.range(key..).next();
-        let (neighbour, _) = below.or_else(above)?;
-        (neighbour.scope == key.scope).then(|| neighbour.scope.clone())
+        let above = self.by_key.range(key..).next();
+        let neighbours = below.into_iter().chain(above);
+        let mut scopes = neighbours.map(|(neighbour, _)| &neighbour.scope);
+        scopes.find(|scope| **scope == key.scope).cloned()
     }
 
     /// Puts others in their place, and says which are new, changed or gone.

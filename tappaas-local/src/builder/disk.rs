@@ -89,7 +89,7 @@ impl Disk {
         match self.mounted {
             true => rustix::fs::statvfs(self.folder())
                 .is_ok_and(|found| found.f_bavail * found.f_frsize < FULL || found.f_favail == 0),
-            false => self.taken() > self.size,
+            false => used(&self.folder()) > self.size,
         }
     }
 
@@ -124,7 +124,7 @@ impl Disk {
     pub(super) async fn close(self) -> Result<()> {
         self.clear()?;
         let cache = self.folder().join(Self::CACHE);
-        if self.taken() > self.size / 2 {
+        if self.is_half_full() {
             remove(&cache).context(|| format!("empty {}", cache.display()))?;
         }
         if !self.mounted {
@@ -138,12 +138,13 @@ impl Disk {
         Ok(())
     }
 
-    /// Bytes that are in use. A file system knows; a folder has to be walked through.
-    fn taken(&self) -> u64 {
+    /// A file system knows how much of it is in use; a folder has to be walked through.
+    fn is_half_full(&self) -> bool {
         match self.mounted {
-            true => rustix::fs::statvfs(self.folder())
-                .map_or(0, |found| (found.f_blocks - found.f_bfree) * found.f_frsize),
-            false => used(&self.folder()),
+            true => rustix::fs::statvfs(self.folder()).is_ok_and(|found| {
+                found.f_bfree < found.f_blocks / 2 || found.f_ffree < found.f_files / 2
+            }),
+            false => used(&self.folder()) > self.size / 2,
         }
     }
 

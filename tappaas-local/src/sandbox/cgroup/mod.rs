@@ -154,7 +154,8 @@ impl Cgroup {
     }
 
     /// Leaves the CPU to whoever else wants it: wholly, or all but the least that counts where the kernel cannot do that (before Linux
-    /// 5.15); or all but a tenth of what an equal would have. This is about all that yield together, for what others are weighed against is their common parent.
+    /// 5.15); or all but a tenth of what an equal would have. This is about all that yield together, for what others are weighed against
+    /// is their common parent.
     pub(crate) fn yield_cpu(&self, wholly: bool) -> Result<()> {
         let Some(parent) = self.cpu.as_deref().and_then(Path::parent) else {
             return Ok(());

@@ -194,6 +194,22 @@ impl Drop for Mounted {
 }
 
 #[tokio::test]
+async fn a_cache_that_takes_more_than_half_of_the_disk_begins_anew() {
+    let mut bench = Bench::new().await;
+    bench.config.limits.disk = Bytes(64 << 20);
+    for line in [
+        "touch /cache/small",
+        "rm /cache/small && head -c 40000000 /dev/zero > /cache/large",
+        // Empty files take no space, and what room there is for files.
+        "test ! -e /cache/large && cd /cache && seq 1 12000 | xargs touch",
+        "test ! -e /cache/1",
+    ] {
+        let (built, log) = run(&bench, line).await;
+        built.unwrap_or_else(|error| panic!("{line}: {error:?}\n{log}"));
+    }
+}
+
+#[tokio::test]
 async fn a_build_sees_its_source_its_stack_and_its_cache_and_nothing_else() {
     let bench = Bench::new().await;
     std::fs::write(bench.folder.path().join("secret"), "canary").unwrap();
