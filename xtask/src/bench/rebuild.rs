@@ -114,6 +114,13 @@ fn newest_in(listed: &str) -> Option<u64> {
         .max()
 }
 
+/// Seconds for a command that succeeds.
+fn timed(command: &mut Command) -> Result<f64> {
+    let began = now();
+    output_of(command)?;
+    Ok(began.elapsed().as_secs_f64())
+}
+
 /// Buildah with a storage of its own, and without a container for each step, as it is used inside of containers.
 struct Buildah {
     folder: PathBuf,
@@ -142,9 +149,7 @@ impl Buildah {
         command.args(["--tag", "podinfo", "--file"]);
         command.arg(self.folder.join("Containerfile"));
         command.arg(&self.source).env("TMPDIR", &self.folder);
-        let began = now();
-        output_of(&mut command)?;
-        Ok(began.elapsed().as_secs_f64())
+        timed(&mut command)
     }
 }
 
@@ -172,9 +177,7 @@ impl Toolchain {
         command.current_dir(&self.source);
         command.env("CGO_ENABLED", "0");
         command.env("GOCACHE", self.folder.join("cache"));
-        let began = now();
-        output_of(&mut command)?;
-        Ok(began.elapsed().as_secs_f64())
+        timed(&mut command)
     }
 }
 
