@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use rustix::{
     fs::{FlockOperation, flock},
-    process::{Resource, getrlimit, setrlimit, setsid},
+    process::{Resource, getpriority_process, getrlimit, setpriority_process, setrlimit, setsid},
 };
 use tappaas_core::{Chain, Clock, Error, Result, Timestamp};
 use tokio::{
@@ -30,6 +30,9 @@ pub(crate) const EDGE_ARGUMENT: &str = "__edge";
 pub(crate) const TAKE_OVER_ARGUMENT: &str = "take-over";
 const CONFIG: &str = "edge.json";
 const LOCK: &str = "edge.lock";
+/// An application that spins makes what wakes up beside it wait for milliseconds, unless that has several times its weight. Every
+/// request waits for the edge twice, whomever it is for.
+const NICE: i32 = -10;
 /// The edge before this one lets go of its lock before it says so.
 const LOCK_MAX: Duration = Duration::from_secs(5);
 /// Who stops a process by a signal does not wait for hours.
@@ -76,6 +79,7 @@ fn run(mut arguments: impl Iterator<Item = OsString>) -> Result<()> {
     // Away from the starter's terminal and process group: it may go, this stays. One that leads a session already needs no other.
     let _ = setsid();
     raise_descriptor_limit();
+    take_precedence();
     let log = tracing_subscriber::fmt()
         .with_ansi(false)
         .with_max_level(tracing::Level::INFO);
@@ -94,6 +98,14 @@ fn raise_descriptor_limit() {
     limit.current = limit.maximum;
     // With the old limit there are fewer connections, which `accept` copes with.
     let _ = setrlimit(Resource::Nofile, limit);
+}
+
+/// Of this thread, and of those that it starts from now on.
+fn take_precedence() {
+    if getpriority_process(None).is_ok_and(|nice| nice > NICE) {
+        // A plain user's edge goes on without.
+        let _ = setpriority_process(None, NICE);
+    }
 }
 
 async fn serve(state: PathBuf, take_over: bool) -> Result<()> {

@@ -14,7 +14,7 @@ use std::{
 
 use futures::FutureExt as _;
 use http::Response;
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, geteuid, getpriority_process, kill_process, test_kill_process};
 use tappaas_core::backend::IngressProvider;
 use tappaas_tls::{EdgeConfig, Ingress, Place};
 use tempfile::TempDir;
@@ -319,6 +319,25 @@ async fn an_edge_restores_its_table_without_a_server() {
         "{rival:?}"
     );
     edge.kill().await.unwrap();
+}
+
+#[tokio::test]
+async fn every_thread_of_an_edge_goes_before_those_of_applications() {
+    let home = Home::new();
+    let _ingress = home.ingress(|_| {}).await;
+    let edge = edges(home.path())[0];
+    let own = getpriority_process(None).unwrap();
+    let may = geteuid().is_root();
+    let threads = std::fs::read_dir(format!("/proc/{}/task", edge.as_raw_nonzero())).unwrap();
+    let threads = threads.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let nice = threads.map(|thread| {
+        let thread = Pid::from_raw(thread.parse().unwrap());
+        getpriority_process(thread).unwrap()
+    });
+    let nice: Vec<i32> = nice.collect();
+    assert!(nice.len() > 1, "it has more than one thread");
+    let wanted = if may { own.min(-10) } else { own };
+    assert_eq!(nice, vec![wanted; nice.len()]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
