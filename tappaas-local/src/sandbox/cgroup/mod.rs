@@ -160,10 +160,13 @@ impl Cgroup {
         let Some(parent) = self.cpu.as_deref().and_then(Path::parent) else {
             return Ok(());
         };
-        write_if_there(parent, "cpu.idle", if wholly { "1" } else { "0" })?;
+        let idles = parent.join("cpu.idle").exists();
+        if idles {
+            write(parent, "cpu.idle", if wholly { "1" } else { "0" })?;
+        }
         match (wholly, self.version_2) {
             // What is idle has no weight.
-            (true, _) if parent.join("cpu.idle").exists() => Ok(()),
+            (true, _) if idles => Ok(()),
             (true, true) => write(parent, "cpu.weight", "1"),
             (true, false) => write(parent, "cpu.shares", "2"),
             (false, true) => write(parent, "cpu.weight", "10"),
