@@ -5,15 +5,24 @@ use std::time::Duration;
 use super::benchmarks::Course;
 use super::figure::{Figure, Goal};
 use crate::Result;
-use crate::load::{LIGHT, Load, Manner};
+use crate::load::{Clients, Lap, Load, Manner};
 use crate::platform::Platform;
 use crate::scratch::{Scratch, path_text};
 use crate::waiting::pause;
 
-/// How long the neighbour is watched, with the noise and without.
-const WATCHED: Duration = Duration::from_secs(5);
+/// How often in a round the noise begins and ends: what else happens on the machine falls on both sides alike.
+const TURNS: usize = 3;
+/// How long the neighbour is watched in a turn, with the noise and without.
+const WATCHED: Duration = Duration::from_secs(3);
 /// How long a noise takes to swell or to die away.
-const SETTLED: Duration = Duration::from_secs(2);
+const SETTLED: Duration = Duration::from_secs(1);
+
+/// Enough for a hundredth of what is answered in a round to be tens of answers.
+const LOAD: &[Clients] = &[Clients {
+    manner: Manner::Kept,
+    count: 8,
+    rate: 400,
+}];
 
 /// Something that takes all it gets.
 struct Noise {
@@ -73,15 +82,20 @@ pub(super) fn measure(course: &Course) -> Result<Vec<Figure>> {
     fs::create_dir(&calm)?;
     fs::write(calm.join("index.html"), "calm")?;
     platform.run(&["deploy", path_text(&calm)?])?;
-    let load = Load::start("calm.localhost", platform.http, LIGHT);
+    let load = Load::start("calm.localhost", platform.http, LOAD);
     let mut figures = Vec::new();
     for noise in &NOISES {
         let (mut alone, mut beside) = (Vec::new(), Vec::new());
         for round in 0..course.rounds {
-            alone.push(slowest(&load)?);
-            let begun = noise.begin(&platform, &scratch.path, round)?;
-            beside.push(slowest(&load)?);
-            noise.end(&platform, &begun)?;
+            let (mut calm, mut noisy) = (Lap::default(), Lap::default());
+            for turn in 0..TURNS {
+                watch(&load, &mut calm)?;
+                let begun = noise.begin(&platform, &scratch.path, round * TURNS + turn)?;
+                watch(&load, &mut noisy)?;
+                noise.end(&platform, &begun)?;
+            }
+            alone.push(slowest(&calm));
+            beside.push(slowest(&noisy));
         }
         let what = format!("p99 of a neighbour's answers beside {}", noise.name);
         let figure = Figure::new(what, "ms", beside).beside("without it", alone);
@@ -94,19 +108,25 @@ pub(super) fn measure(course: &Course) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// Milliseconds within which 99 of 100 requests are answered from now on, for some time. None may fail.
-fn slowest(load: &Load) -> Result<f64> {
+/// Adds what is answered from now on, for some time. No request may fail.
+fn watch(load: &Load, to: &mut Lap) -> Result {
     pause(SETTLED);
     load.lap().whole()?;
     pause(WATCHED);
     let lap = load.lap();
     lap.whole()?;
-    Ok(lap.of(Manner::Kept).percentile(0.99).as_secs_f64() * 1e3)
+    to.add(lap);
+    Ok(())
+}
+
+/// Milliseconds within which 99 of 100 requests were answered.
+fn slowest(lap: &Lap) -> f64 {
+    lap.of(Manner::Kept).percentile(0.99).as_secs_f64() * 1e3
 }
 
 impl Noise {
     /// Starts it, and answers the operation that did.
-    fn begin(&self, platform: &Platform, scratch: &Path, round: usize) -> Result<String> {
+    fn begin(&self, platform: &Platform, scratch: &Path, turn: usize) -> Result<String> {
         let folder = scratch.join("noise");
         fs::create_dir_all(&folder)?;
         // What does not hear that it is to stop is not waited for long.
@@ -119,7 +139,7 @@ impl Noise {
             false => self.script,
         };
         // Another source each time: what failed is not built again.
-        fs::write(folder.join("round"), format!("{} {round}", self.name))?;
+        fs::write(folder.join("turn"), format!("{} {turn}", self.name))?;
         fs::write(folder.join("Procfile"), format!("worker: {process}\n"))?;
         fs::write(folder.join("tappaas.toml"), manifest)?;
         let operation = platform.run(&["deploy", path_text(&folder)?, "--no-wait"])?;

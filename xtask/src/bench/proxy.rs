@@ -250,9 +250,11 @@ fn nginx_with(
     Server::start(command.arg("-p").arg(&home).arg("-c").arg(path), port)
 }
 
+/// With the precedence that the edge takes, so that its peers and what asks them have it as well.
 fn pinned(core: &str, program: &Path) -> Command {
-    let mut command = Command::new("taskset");
-    command.args(["--cpu-list", core]).arg(program);
+    let mut command = Command::new("nice");
+    command.args(["-n", "-10", "taskset", "--cpu-list", core]);
+    command.arg(program);
     command
 }
 
