@@ -11,7 +11,7 @@ mod wire;
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fmt, fs, io,
     net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -234,11 +234,11 @@ impl State {
             subnets: BTreeMap::new(),
             in_force: false,
         };
-        state.refuse_foreign_addresses()?;
         for subnet in state.claims.all()? {
             let doors = state.claims.doors(&subnet)?;
             state.subnets.insert(subnet.owner.clone(), (subnet, doors));
         }
+        state.refuse_foreign_addresses()?;
         Ok(state)
     }
 
@@ -253,8 +253,23 @@ impl State {
         Ok(())
     }
 
+    /// Refuses a range that is somebody else's. Where instances have addresses of it already, whoever came later does not keep the
+    /// platform from starting again: what overlaps is told, and given to nobody from then on.
     fn refuse_foreign_addresses(&mut self) -> Result<()> {
-        let range = self.rules.range;
+        let Range { base, prefix, .. } = self.rules.range;
+        for foreign in self.foreign_addresses()? {
+            let overlap =
+                format!("the address range {base}/{prefix} for instances overlaps {foreign}");
+            if self.subnets.is_empty() {
+                return Err(Error::invalid(format!("{overlap}: choose another range")));
+            }
+            tracing::warn!("{overlap}: instances there may not reach it, nor be reached");
+        }
+        Ok(())
+    }
+
+    /// The addresses in the range that no bridge of instances has.
+    fn foreign_addresses(&mut self) -> Result<Vec<Foreign>> {
         let links = self
             .links
             .all()
@@ -263,18 +278,20 @@ impl State {
             .links
             .addresses()
             .map_err(|error| kernel("list addresses", error))?;
-        for (index, address, prefix) in addresses {
-            let link = links.iter().find(|link| link.index == index);
-            let bridge_of_instances = link.is_some_and(|link| link.alias.starts_with(ALIAS));
-            if range.overlaps(address, prefix) && !bridge_of_instances {
-                let name = link.map_or("an interface", |link| &link.name);
-                let (base, length) = (range.base, range.prefix);
-                return Err(Error::invalid(format!(
-                    "the address range {base}/{length} for instances overlaps {address}/{prefix} of {name}: choose another range"
-                )));
-            }
-        }
-        Ok(())
+        let range = self.rules.range;
+        let found = addresses
+            .into_iter()
+            .filter_map(|(index, address, prefix)| {
+                let link = links.iter().find(|link| link.index == index);
+                let bridge_of_instances = link.is_some_and(|link| link.alias.starts_with(ALIAS));
+                let foreign = range.overlaps(address, prefix) && !bridge_of_instances;
+                foreign.then(|| Foreign {
+                    link: link.map_or("an interface", |link| &link.name).to_owned(),
+                    address,
+                    prefix,
+                })
+            });
+        Ok(found.collect())
     }
 
     /// Makes sure that an application has a subnet, rules and a bridge, in this order: no bridge is ever without rules.
@@ -306,8 +323,17 @@ impl State {
         ))
     }
 
-    /// Claims a subnet that no other installation on this machine has a bridge for: they may use the same range.
+    /// Claims a subnet that no other installation on this machine has a bridge for (they may use the same range), nor anybody else an
+    /// address in.
     fn claim(&mut self, application: &str) -> Result<Subnet> {
+        let foreign = self.foreign_addresses()?;
+        let range = self.rules.range;
+        if let Some(whole) = foreign.iter().find(|one| one.prefix <= range.prefix) {
+            let Range { base, prefix, .. } = range;
+            return Err(Error::invalid(format!(
+                "the address range {base}/{prefix} for instances is inside {whole}: choose another range"
+            )));
+        }
         let links = self
             .links
             .all()
@@ -315,6 +341,7 @@ impl State {
         let taken = |subnet: &Subnet| {
             let mut links = links.iter();
             links.any(|link| link.name == subnet.bridge() && !self.owns(link))
+                || foreign.iter().any(|foreign| foreign.is_in(subnet, range))
         };
         Ok(self.claims.subnet(application, &taken)?)
     }
@@ -429,6 +456,31 @@ impl State {
         set_forwarding(true).map_err(|error| kernel("start forwarding", error))?;
         self.in_force = true;
         Ok(())
+    }
+}
+
+/// An address of somebody else's, with the network that it is in.
+#[derive(Debug)]
+struct Foreign {
+    link: String,
+    address: Ipv4Addr,
+    prefix: u8,
+}
+
+impl Foreign {
+    fn is_in(&self, subnet: &Subnet, range: Range) -> bool {
+        let subnet = Range {
+            base: subnet.base,
+            prefix: range.subnet_prefix,
+            ..range
+        };
+        subnet.overlaps(self.address, self.prefix)
+    }
+}
+
+impl fmt::Display for Foreign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{} of {}", self.address, self.prefix, self.link)
     }
 }
 

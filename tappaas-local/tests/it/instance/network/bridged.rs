@@ -289,35 +289,39 @@ fn packets_are_forwarded_while_there_are_networks_and_no_longer() {
         return;
     }
     const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
-    // On a machine of its own, as far as networks go.
+    on_a_machine_of_its_own(async || {
+        fs::write(FORWARDING, "0").unwrap();
+        let forwarded = || fs::read_to_string(FORWARDING).unwrap().trim() == "1";
+        let folder = tempfile::tempdir().unwrap();
+        let networks = Networks::open(folder.path(), &settings()).await.unwrap();
+        assert!(!forwarded());
+        networks.attach("shop", "web").await.unwrap();
+        assert_eq!(tables(), [table(folder.path())]);
+        assert!(forwarded());
+        networks.detach("shop", "web").await.unwrap();
+        assert!(tables().is_empty());
+        assert!(!forwarded());
+    });
+}
+
+/// A machine of its own as far as networks go. There networks alone can be made, no instances.
+pub(super) fn on_a_machine_of_its_own(work: impl AsyncFnOnce() + Send + 'static) {
     let checked = std::thread::spawn(|| {
         unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();
         let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
         mount_change("/", private).unwrap();
         mount("none", "/sys", "sysfs", MountFlags::empty(), None).unwrap();
-        fs::write(FORWARDING, "0").unwrap();
-        let forwarded = || fs::read_to_string(FORWARDING).unwrap().trim() == "1";
-        let folder = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .unwrap();
-        runtime.block_on(async {
-            let networks = Networks::open(folder.path(), &settings()).await.unwrap();
-            assert!(!forwarded());
-            networks.attach("shop", "web").await.unwrap();
-            assert_eq!(tables(), [table(folder.path())]);
-            assert!(forwarded());
-            networks.detach("shop", "web").await.unwrap();
-            assert!(tables().is_empty());
-            assert!(!forwarded());
-        });
+        runtime.block_on(work());
     });
     checked.join().unwrap();
 }
 
 /// Others may test on this machine too, in ranges of their own.
-fn settings() -> NetworkSettings {
+pub(super) fn settings() -> NetworkSettings {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let place = std::process::id().wrapping_mul(31).wrapping_add(number) % 128;
@@ -488,33 +492,6 @@ async fn an_address_stays_with_its_instance_when_the_server_starts_again() {
     instance.remove().await.unwrap();
     net.networks.retain(|_| false).await.unwrap();
     net.check_census().await;
-}
-
-#[tokio::test]
-async fn a_range_that_the_machine_uses_otherwise_is_refused() {
-    if needs_root("networks of applications") {
-        return;
-    }
-    let bench = Bench::new().await;
-    let outside = Outside::new().await;
-    let range = |base| Range {
-        base,
-        prefix: 16,
-        subnet_prefix: 28,
-    };
-    let settings = |base| NetworkSettings {
-        range: range(base),
-        ..NetworkSettings::default()
-    };
-    let public = Networks::open(
-        &bench.dir("public"),
-        &settings(Ipv4Addr::new(198, 51, 0, 0)),
-    )
-    .await
-    .unwrap_err();
-    assert!(public.to_string().contains("not a private one"), "{public}");
-    outside.end().await;
-    bench.check_census().await;
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
 mod apart;
 mod bridged;
+mod foreign;
 mod outside;
 mod private;
