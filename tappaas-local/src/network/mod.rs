@@ -3,6 +3,7 @@
 
 mod addresses;
 mod filter;
+mod foreign;
 mod link;
 mod netlink;
 mod resolver;
@@ -11,7 +12,7 @@ mod wire;
 
 use std::{
     collections::BTreeMap,
-    fmt, fs, io,
+    fs, io,
     net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -24,6 +25,7 @@ use tappaas_core::{Digest, Error, ErrorKind, Result};
 pub use self::{addresses::Range, resolver::nameservers};
 use self::{
     addresses::{ClaimError, Claims, Subnet},
+    foreign::Foreign,
     link::{Link, Links},
     rules::Rules,
 };
@@ -95,7 +97,7 @@ impl Networks {
     /// at a time may be open on a folder; clones share it.
     ///
     /// # Errors
-    /// `Invalid` if the range is unfit or in use by another interface of this machine.
+    /// `Invalid` if the range is unfit, or in use by another interface of this machine while no application has a subnet of it.
     pub async fn open(folder: &Path, settings: &NetworkSettings) -> Result<Self> {
         let (folder, settings) = (folder.to_owned(), settings.clone());
         blocking(move || {
@@ -109,7 +111,7 @@ impl Networks {
     /// Claims an address for an instance, and a subnet with a bridge for its application if it has none. May be repeated.
     ///
     /// # Errors
-    /// `Exhausted` if all addresses are in use.
+    /// `Exhausted` if all addresses are in use, `Unavailable` if an application without a subnet finds the whole range used otherwise.
     pub async fn attach(&self, application: &str, instance: &str) -> Result<Attachment> {
         let (application, instance) = (application.to_owned(), instance.to_owned());
         self.with(move |state| {
@@ -257,7 +259,8 @@ impl State {
     /// platform from starting again: what overlaps is told, and given to nobody from then on.
     fn refuse_foreign_addresses(&mut self) -> Result<()> {
         let Range { base, prefix, .. } = self.rules.range;
-        for foreign in self.foreign_addresses()? {
+        let links = self.all_links()?;
+        for foreign in self.foreign_addresses(&links)? {
             let overlap =
                 format!("the address range {base}/{prefix} for instances overlaps {foreign}");
             if self.subnets.is_empty() {
@@ -268,30 +271,15 @@ impl State {
         Ok(())
     }
 
-    /// The addresses in the range that no bridge of instances has.
-    fn foreign_addresses(&mut self) -> Result<Vec<Foreign>> {
-        let links = self
-            .links
-            .all()
-            .map_err(|error| kernel("list network interfaces", error))?;
-        let addresses = self
-            .links
-            .addresses()
-            .map_err(|error| kernel("list addresses", error))?;
-        let range = self.rules.range;
-        let found = addresses
-            .into_iter()
-            .filter_map(|(index, address, prefix)| {
-                let link = links.iter().find(|link| link.index == index);
-                let bridge_of_instances = link.is_some_and(|link| link.alias.starts_with(ALIAS));
-                let foreign = range.overlaps(address, prefix) && !bridge_of_instances;
-                foreign.then(|| Foreign {
-                    link: link.map_or("an interface", |link| &link.name).to_owned(),
-                    address,
-                    prefix,
-                })
-            });
-        Ok(found.collect())
+    fn all_links(&mut self) -> Result<Vec<Link>> {
+        let links = self.links.all();
+        links.map_err(|error| kernel("list network interfaces", error))
+    }
+
+    fn foreign_addresses(&mut self, links: &[Link]) -> Result<Vec<Foreign>> {
+        let addresses = self.links.addresses();
+        let addresses = addresses.map_err(|error| kernel("list addresses", error))?;
+        Ok(foreign::among(addresses, links, self.rules.range))
     }
 
     /// Makes sure that an application has a subnet, rules and a bridge, in this order: no bridge is ever without rules.
@@ -326,18 +314,15 @@ impl State {
     /// Claims a subnet that no other installation on this machine has a bridge for (they may use the same range), nor anybody else an
     /// address in.
     fn claim(&mut self, application: &str) -> Result<Subnet> {
-        let foreign = self.foreign_addresses()?;
+        let links = self.all_links()?;
+        let foreign = self.foreign_addresses(&links)?;
         let range = self.rules.range;
-        if let Some(whole) = foreign.iter().find(|one| one.prefix <= range.prefix) {
+        if let Some(whole) = foreign.iter().find(|one| one.covers(range)) {
             let Range { base, prefix, .. } = range;
-            return Err(Error::invalid(format!(
+            return Err(Error::unavailable(format!(
                 "the address range {base}/{prefix} for instances is inside {whole}: choose another range"
             )));
         }
-        let links = self
-            .links
-            .all()
-            .map_err(|error| kernel("list network interfaces", error))?;
         let taken = |subnet: &Subnet| {
             let mut links = links.iter();
             links.any(|link| link.name == subnet.bridge() && !self.owns(link))
@@ -456,31 +441,6 @@ impl State {
         set_forwarding(true).map_err(|error| kernel("start forwarding", error))?;
         self.in_force = true;
         Ok(())
-    }
-}
-
-/// An address of somebody else's, with the network that it is in.
-#[derive(Debug)]
-struct Foreign {
-    link: String,
-    address: Ipv4Addr,
-    prefix: u8,
-}
-
-impl Foreign {
-    fn is_in(&self, subnet: &Subnet, range: Range) -> bool {
-        let subnet = Range {
-            base: subnet.base,
-            prefix: range.subnet_prefix,
-            ..range
-        };
-        subnet.overlaps(self.address, self.prefix)
-    }
-}
-
-impl fmt::Display for Foreign {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{} of {}", self.address, self.prefix, self.link)
     }
 }
 

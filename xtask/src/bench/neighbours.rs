@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::benchmarks::Course;
 use super::figure::{Figure, Goal};
+use super::program::PRECEDENCE;
 use crate::Result;
 use crate::load::{Clients, Lap, Load, Manner};
 use crate::platform::Platform;
@@ -15,8 +16,7 @@ use crate::waiting::pause;
 const TURNS: usize = 3;
 /// How long the neighbour is watched in a turn, with the noise and without.
 const WATCHED: Duration = Duration::from_secs(3);
-/// How nice its clients are: root alone may have them less nice than others.
-const PRECEDENCE: &str = "-10";
+/// How nice everything else is.
 const EQUAL: &str = "0";
 /// How long a noise takes to swell or to die away.
 const SETTLED: Duration = Duration::from_secs(1);

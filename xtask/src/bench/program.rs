@@ -5,6 +5,8 @@ use std::time::Duration;
 use crate::Result;
 use crate::waiting::within;
 
+/// How nice what is measured and what asks it are: as the edge makes itself where root runs it. A plain user's stay as they are.
+pub(super) const PRECEDENCE: &str = "-10";
 const START_MAX: Duration = Duration::from_secs(30);
 
 /// What a program of ours printed: lines of `figure NAME VALUE`, a name as often as it was measured.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::benchmarks::Course;
 use super::figure::{Figure, Goal};
-use super::program::{Printed, Server, output_of};
+use super::program::{PRECEDENCE, Printed, Server, output_of};
 use crate::Result;
 use crate::platform::free_port;
 use crate::scratch::{Scratch, path_text};
@@ -253,7 +253,7 @@ fn nginx_with(
 /// With the precedence that the edge takes, so that its peers and what asks them have it as well.
 fn pinned(core: &str, program: &Path) -> Command {
     let mut command = Command::new("nice");
-    command.args(["-n", "-10", "taskset", "--cpu-list", core]);
+    command.args(["-n", PRECEDENCE, "taskset", "--cpu-list", core]);
     command.arg(program);
     command
 }

@@ -1,26 +1,21 @@
-use std::{
-    collections::BTreeSet,
-    fs,
-    net::Ipv4Addr,
-    path::Path,
-    sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
-};
+use std::{collections::BTreeSet, fs, net::Ipv4Addr, path::Path, time::Duration};
 
-use nix::sched::{CloneFlags, unshare};
 use rustix::{
-    mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount},
+    mount::{MountFlags, UnmountFlags, mount, unmount},
     process::Signal,
 };
 use tappaas_core::model::EnvValue;
-use tappaas_local::{Attachment, Instance, Network, NetworkSettings, Networks, Range, Spec, reap};
+use tappaas_local::{Attachment, Instance, Network, NetworkSettings, Networks, Spec, reap};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     time::timeout,
 };
 
-use super::outside::{self, Outside};
+use super::{
+    outside::{self, Outside},
+    own::{on_a_machine_of_its_own, settings},
+};
 use crate::instance::{
     bench::{Bench, needs_root, output, signal_shim, until, wait_for, wait_for_output},
     inside,
@@ -302,37 +297,6 @@ fn packets_are_forwarded_while_there_are_networks_and_no_longer() {
         assert!(tables().is_empty());
         assert!(!forwarded());
     });
-}
-
-/// A machine of its own as far as networks go. There networks alone can be made, no instances.
-pub(super) fn on_a_machine_of_its_own(work: impl AsyncFnOnce() + Send + 'static) {
-    let checked = std::thread::spawn(|| {
-        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();
-        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-        mount_change("/", private).unwrap();
-        mount("none", "/sys", "sysfs", MountFlags::empty(), None).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(work());
-    });
-    checked.join().unwrap();
-}
-
-/// Others may test on this machine too, in ranges of their own.
-pub(super) fn settings() -> NetworkSettings {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let place = std::process::id().wrapping_mul(31).wrapping_add(number) % 128;
-    NetworkSettings {
-        range: Range {
-            base: Ipv4Addr::new(10, 64 + u8::try_from(place).unwrap(), 0, 0),
-            prefix: 16,
-            subnet_prefix: 28,
-        },
-        ..NetworkSettings::default()
-    }
 }
 
 /// The packet filter's table of the networks whose account is kept in a folder.

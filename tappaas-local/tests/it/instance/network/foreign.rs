@@ -3,9 +3,10 @@
 use std::net::Ipv4Addr;
 
 use rtnetlink::new_connection;
-use tappaas_local::{NetworkSettings, Networks, Range};
+use tappaas_core::ErrorKind;
+use tappaas_local::Networks;
 
-use super::bridged::{on_a_machine_of_its_own, settings};
+use super::own::{on_a_machine_of_its_own, settings};
 use crate::instance::bench::needs_root;
 
 /// The first interface of every network namespace.
@@ -18,21 +19,11 @@ async fn add_to_loopback(address: Ipv4Addr, prefix: u8) {
     added.execute().await.unwrap();
 }
 
-fn opened_with(base: Ipv4Addr) -> NetworkSettings {
-    NetworkSettings {
-        range: Range {
-            base,
-            prefix: 16,
-            subnet_prefix: 28,
-        },
-        ..NetworkSettings::default()
-    }
-}
-
 #[tokio::test]
 async fn a_public_range_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = opened_with(Ipv4Addr::new(198, 51, 0, 0));
+    let mut settings = settings();
+    settings.range.base = Ipv4Addr::new(198, 51, 0, 0);
     let refused = Networks::open(folder.path(), &settings).await.unwrap_err();
     assert!(
         refused.to_string().contains("not a private one"),
@@ -67,6 +58,12 @@ fn a_range_that_somebody_else_uses_is_refused_unless_instances_have_it_already()
             let other = networks.attach(&format!("other-{number}"), "web").await;
             assert_ne!(half(other.unwrap().address), half(foreign));
         }
+        // All of it, and more.
+        add_to_loopback(Ipv4Addr::new(first, second, other_half, 2), 8).await;
+        assert_eq!(networks.attach("shop", "web").await.unwrap(), shop);
+        let refused = networks.attach("late", "web").await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Unavailable);
+        assert!(refused.to_string().contains("of lo"), "{refused}");
         networks.clear().await.unwrap();
     });
 }

@@ -2,4 +2,5 @@ mod apart;
 mod bridged;
 mod foreign;
 mod outside;
+mod own;
 mod private;
