@@ -51,6 +51,10 @@ impl Scheduler for Fleet {
             limits: each.iter().all(|can| can.limits),
             host_stack: each.iter().all(|can| can.host_stack),
             dial_endpoints: each.iter().any(|can| can.dial_endpoints),
+            service_endpoints: each.iter().any(|can| can.service_endpoints),
+            finds_ports: each.iter().all(|can| can.finds_ports),
+            keeps_logs: each.iter().all(|can| can.keeps_logs),
+            stop_signals: each.iter().all(|can| can.stop_signals),
         }
     }
 

@@ -18,6 +18,8 @@ pub use tappaas_core::{
     controller::Settings,
     platform::{Accepted, Backends, Deployment, Platform},
 };
+#[cfg(feature = "k8s")]
+pub use tappaas_k8s as k8s;
 #[cfg(feature = "local")]
 pub use tappaas_local as local;
 #[cfg(feature = "registry")]

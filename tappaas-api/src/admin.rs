@@ -9,7 +9,7 @@ use axum::{
     routing::get,
 };
 use http::{StatusCode, header};
-use tappaas_core::{Error, Kind, ListRequest, Result, Scope, platform::Platform};
+use tappaas_core::{Error, Key, Kind, Result, Scope, platform::Platform};
 
 use crate::{Metrics, failure::Failure};
 
@@ -46,14 +46,13 @@ async fn check(platform: &Platform) -> Result<()> {
             "the caches are not in sync with the store yet",
         ));
     }
-    let mut request = ListRequest::new(Kind::Environment, Scope::cluster());
-    request.limit = 1;
-    let listed = tokio::time::timeout(STORE_TIMEOUT, platform.backends().store.list(&request));
-    let listed = listed
+    // Whether it is there is no matter: that the store can tell is.
+    let key = Key::new(Kind::HostClaim, Scope::cluster(), "ready");
+    let read = tokio::time::timeout(STORE_TIMEOUT, platform.backends().store.get(&key));
+    let read = read
         .await
         .map_err(|_| Error::unavailable("the store does not answer"))?;
-    listed
-        .map(drop)
+    read.map(drop)
         .map_err(|error| Error::unavailable("the store cannot be read").with_source(error))
 }
 

@@ -17,7 +17,7 @@ use crate::{Error, Key, Kind, Object, Result, Revision, Scope, Timestamp};
 /// - `put` with [`Precondition::Revision`] replaces metadata and spec, keeps the status, and fails with `Conflict` if the object
 ///   has another revision and with `NotFound` if it is not there.
 /// - `put` with [`Precondition::Present`] does the same whatever the revision is.
-/// - `put` raises the generation by one if, and only if, the spec changed.
+/// - `put` raises the generation by one if, and only if, the spec changed; a `delete` that sets `deletion` may raise it as well.
 /// - A write that changes nothing keeps the revision and sends no event.
 /// - `put` cannot change `uid`, `created` or `deletion`; on an object whose deletion was asked for it cannot add finalizers.
 /// - `put_status` replaces the status alone; it needs the object, and honours [`Precondition::Revision`].
@@ -35,7 +35,8 @@ use crate::{Error, Key, Kind, Object, Result, Revision, Scope, Timestamp};
 /// - `watch` from a revision that is no longer kept, or that the store has not reached, yields [`Event::Expired`] and ends; so may a watcher
 ///   that reads too slowly. A stream that ends without it broke off: watch again from the last revision seen.
 /// - An invalid key, and an object above [`Object::SIZE_MAX`] or nested deeper than [`Object::DEPTH_MAX`], are `Invalid`.
-/// - What was put is read back equal, unknown fields and every JSON value included.
+/// - What was put is read back equal, unknown fields and every JSON value included; but a float without a fraction may come back as an
+///   integer, and an integer beyond 64 bits with a sign may be `Invalid`.
 #[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait Store: fmt::Debug + Send + Sync + 'static {

@@ -2,6 +2,7 @@ use std::{collections::BTreeMap, fmt};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -79,7 +80,7 @@ pub struct BuildRequest {
 }
 
 /// What a build came to.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Eq, JsonSchema, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BuildOutcome {
     /// The image.

@@ -14,18 +14,20 @@ use crate::{
 ///
 /// # Contract
 /// - `apply` is idempotent, and refuses a generation lower than the last one it took, and the same generation with other content, with `Conflict`.
-/// - A change is atomic: a request sees the old route or the new one, whole.
+/// - A change is atomic, where the capabilities say so: a request sees the old route or the new one, whole.
 /// - Once [`RouteStatus::generation`] is what was applied, no new request goes to an endpoint that the new route does not name.
-/// - An endpoint taken out of a route stays in [`RouteStatus::draining`] while requests or upgraded connections to it are in flight, and not longer.
+/// - An endpoint taken out of a route stays in [`RouteStatus::draining`] while requests or upgraded connections to it are in flight, and not longer,
+///   where the capabilities say that it drains.
 /// - A request in flight is not disturbed by any change of routes.
 /// - Of the routes that match a request an exact host wins over a wildcard, then the longest path prefix.
 /// - Endpoints of one target share its requests; targets share them in proportion to their weights; weight 0 gets none.
-/// - A request that could not reach one endpoint is tried at another of the same target, if that is safe.
-/// - A route without endpoints answers 503; a host without a route answers 404.
-/// - An endpoint of a kind that the capabilities deny is refused with `Unsupported`.
+/// - A request that could not reach one endpoint is tried at another of the same target, if that is safe, where the capabilities say that it retries.
+/// - A route without endpoints answers 503, after its `hold` where the capabilities say that it holds; a host without a route answers 404.
+/// - A route of which the capabilities deny something is refused with `Unsupported`: a kind of endpoint or frontend, several endpoints, a prefix to
+///   be stripped, the status of a redirect.
 /// - A host and path that another route has is refused with `AlreadyExists`, whoever the other one belongs to.
 /// - `observe` of an unknown route returns `None`; `remove` of one succeeds; `list` returns every route there is.
-/// - `watch` yields signals of every route with traffic, at least every few seconds.
+/// - `watch` yields signals of every route with traffic, at least every few seconds, where the capabilities say that it signals.
 /// - Every method may be called again after any failure or a lost reply.
 #[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
@@ -53,12 +55,37 @@ pub trait IngressProvider: fmt::Debug + Send + Sync + 'static {
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IngressCapabilities {
+    /// [`Endpoint::Address`] can be opened.
+    pub address_endpoints: bool,
     /// [`Endpoint::Dial`] can be opened.
     pub dial_endpoints: bool,
     /// [`Endpoint::Service`] can be resolved.
     pub service_endpoints: bool,
     /// [`Frontend::Inner`] can be served.
     pub inner: bool,
+    /// A change of a route is atomic; otherwise requests may be answered 503 while it takes place.
+    pub atomic: bool,
+    /// A wildcard stands for exactly one label; otherwise it stands for more as well, where no other route's host fits better.
+    pub one_label: bool,
+    /// Several endpoints can share the requests of a route.
+    pub splits: bool,
+    /// A route's path prefix can be taken off.
+    pub strips: bool,
+    /// The statuses that redirects can have, of 301, 302, 307 and 308.
+    pub redirects: Vec<u16>,
+    /// A request that could not reach one endpoint is tried at another.
+    pub retries: bool,
+    /// Requests wait while there is no endpoint; otherwise they are answered at once, whatever a route's `hold` is.
+    pub holds: bool,
+    /// [`RouteStatus::draining`] tells what is in flight; otherwise it is always empty, and says nothing.
+    pub drains: bool,
+    /// [`IngressProvider::watch`] tells how traffic flows; otherwise it tells nothing, and does not end.
+    pub signals: bool,
+}
+
+impl IngressCapabilities {
+    /// The statuses that a redirect may ask for.
+    pub const REDIRECTS: [u16; 4] = [301, 302, 307, 308];
 }
 
 /// The identity of a [`Route`].
@@ -112,7 +139,7 @@ impl Route {
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Frontend {
-    /// HTTP requests from outside to these hosts (a first label `*` stands for exactly one label) whose path starts with this prefix,
+    /// HTTP requests from outside to these hosts (a first label `*` stands for one label) whose path starts with this prefix,
     /// by whole segments.
     Http {
         /// At least one.
@@ -137,12 +164,12 @@ pub enum Action {
         targets: Vec<Target>,
         /// The route's path prefix is taken off before forwarding.
         strip_prefix: bool,
-        /// How long a request waits while there is no endpoint, before 503.
+        /// How long a request waits while there is no endpoint, before 503, where the ingress holds requests.
         hold: Duration,
     },
     /// They are sent elsewhere.
     Redirect {
-        /// An absolute URL or a path; the rest of the path and the query are added.
+        /// An absolute URL or a path of the same host; the rest of the path and the query are added.
         to: String,
         /// 301, 302, 307 or 308.
         status: u16,
@@ -163,10 +190,13 @@ pub struct Target {
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteStatus {
-    /// The generation that every new request sees.
+    /// The generation that every new request sees; 0 while none is known to be.
     pub generation: u64,
-    /// The route that every new request sees, so that callers can tell whether it must change.
+    /// What was applied last, so that callers can tell whether it must change.
     pub route: Route,
+    /// Why it is not known that every new request sees `route`; `None` once it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<String>,
     /// Endpoints no longer in the route that still have something in flight.
     pub draining: Vec<Draining>,
 }

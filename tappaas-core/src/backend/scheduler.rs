@@ -16,7 +16,8 @@ use crate::{
     Digest, Error, Name, Result, Timestamp,
     backend::{Image, VolumeId},
     model::{
-        ApplicationKey, Command, EnvValue, Port, Probes, Resources, RestartPolicy, Stop, User,
+        ApplicationKey, Command, EnvValue, Port, Probes, Resources, RestartPolicy, Rollout, Stop,
+        User,
     },
 };
 
@@ -30,21 +31,28 @@ use crate::{
 /// - What cannot be placed is a value with reasons ([`WorkloadStatus::unplaced`]), never an error.
 /// - An instance is ready only while its process runs and its readiness probe succeeds; without a probe: a
 ///   connection to its first port; without a port: it has run for a second.
-/// - A ready instance has an endpoint for each of its ports, and a request to that endpoint reaches that instance.
-/// - When a release's count falls, the instances named in [`ReleaseSet::retiring`] stop first; the others stay untouched.
-/// - `apply` never restarts an instance that stays, not even when a release's template changed: a template is for new instances.
-/// - Several releases of one workload run side by side with exactly the counts asked for.
+/// - A ready instance has an endpoint for each of its ports, and a request to that endpoint reaches that instance. Where the scheduler
+///   balances by itself the workload has them ([`WorkloadStatus::endpoints`]), and a request reaches one of its ready instances.
+/// - Where not [`SchedulerCapabilities::stepwise`], `apply` takes one release at most, and how its instances replace those of the one before
+///   ([`Workload::rollout`]): ready new ones before old ones go, but for a process with a volume for writing, which stops first. Old
+///   ones stay while new ones do not become ready.
+/// - Where stepwise, when a release's count falls, the instances named in [`ReleaseSet::retiring`] stop first; the others stay untouched.
+/// - Where stepwise, `apply` never restarts an instance that stays, not even when a release's template changed: a template is for new instances.
+/// - Where stepwise, several releases of one workload run side by side with exactly the counts asked for.
 /// - An instance is stopped with its stop signal, and killed once its grace is over.
 /// - A process that ends is started again as its restart policy says, with growing delays; one that keeps ending is in [`InstanceState::CrashLoop`].
 /// - A process that is not started again stays [`InstanceState::Exited`] with its exit, and counts as an instance, until its release's count falls.
 /// - A process whose liveness probe fails for good is killed and started again.
-/// - An undeclared port that nothing listens on is replaced by the only one that the process listens on; a declared one never is.
+/// - Where it [finds ports](SchedulerCapabilities::finds_ports), an undeclared port that nothing listens on is replaced by the only one
+///   that the process listens on; a declared one never is.
+/// - What somebody else changed of a workload is told ([`WorkloadStatus::drift`]), and set right by the next `apply`.
 /// - A volume mounted for writing is held by one instance at a time; another one waits for it in [`InstanceState::Starting`] and says so.
 /// - Each process sees the environment, command, user and limits of its template.
 /// - `observe` of a workload never applied, or removed, returns `None`.
 /// - `remove` of an unknown workload succeeds; afterwards, in a while, nothing of the workload is left.
 /// - `list` returns every workload that something is left of.
-/// - `logs` returns the lines of all instances, also ended ones, in order of time; with `follow` it goes on with later lines.
+/// - `logs` returns the lines of all instances, also ended ones, in order of time; with `follow` it goes on with later lines. Of
+///   instances that are gone only where the scheduler [keeps logs](SchedulerCapabilities::keeps_logs).
 /// - `exec` runs a command inside an instance, with the environment and user of its template, and returns its output and exit code;
 ///   where no process runs it is `NotFound`.
 /// - `peer` always gives the same answer for the same question; instances reach that address only if their template names the peer.
@@ -96,6 +104,14 @@ pub struct SchedulerCapabilities {
     pub host_stack: bool,
     /// Endpoints are [`Endpoint::Dial`]: an ingress must be able to open them.
     pub dial_endpoints: bool,
+    /// Endpoints are [`Endpoint::Service`]: an ingress must be able to resolve them.
+    pub service_endpoints: bool,
+    /// An undeclared port is looked for among those that the process listens on.
+    pub finds_ports: bool,
+    /// What instances wrote can be read when they are gone.
+    pub keeps_logs: bool,
+    /// Stop signals other than SIGTERM are obeyed; otherwise such a template is refused with `Unsupported`.
+    pub stop_signals: bool,
 }
 
 /// The identity of a [`Workload`].
@@ -139,12 +155,18 @@ pub struct Workload {
     pub generation: u64,
     /// The releases that run side by side, in order of their versions.
     pub releases: Vec<ReleaseSet>,
+    /// How a scheduler that is not stepwise replaces instances of an earlier release; `None` where core does it, step by step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
 }
 
 impl Workload {
     /// The digest of all but the generation: equal content needs no new `apply`.
     pub fn content(&self) -> Digest {
-        let json = serde_json::to_vec(&(&self.id, &self.releases));
+        let json = match &self.rollout {
+            None => serde_json::to_vec(&(&self.id, &self.releases)),
+            Some(rollout) => serde_json::to_vec(&(&self.id, &self.releases, rollout)),
+        };
         Digest::of(json.expect("a workload has string keys only"))
     }
 
@@ -277,6 +299,12 @@ pub struct WorkloadStatus {
     pub instances: Vec<InstanceStatus>,
     /// What could not be placed, and why.
     pub unplaced: Vec<Unplaced>,
+    /// Where a port of the ready instances is reached, by the port's name, if the scheduler balances by itself.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub endpoints: BTreeMap<Name, Endpoint>,
+    /// What somebody else changed of it since it was applied, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<String>,
 }
 
 /// Instances that could not be placed.

@@ -59,6 +59,8 @@ impl Entry {
             counts: counts.collect(),
             instances: instances.map(|instance| instance.status.clone()).collect(),
             unplaced: self.unplaced.clone(),
+            endpoints: BTreeMap::new(),
+            drift: None,
         })
     }
 

@@ -83,6 +83,10 @@ impl backend::Scheduler for Scheduler {
             limits: true,
             host_stack: true,
             dial_endpoints: false,
+            service_endpoints: false,
+            finds_ports: true,
+            keeps_logs: true,
+            stop_signals: true,
         }
     }
 

@@ -178,6 +178,7 @@ impl Table {
         Some(RouteStatus {
             generation: route.generation,
             route,
+            pending: None,
             draining,
         })
     }

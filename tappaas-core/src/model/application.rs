@@ -10,8 +10,11 @@ use crate::{Digest, Error, Key, Kind, Name, Result, Scope, Timestamp, backend::I
 pub type Application = Typed<ApplicationSpec>;
 
 /// The identity of an application, written `tenant/project/environment/name`.
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[derive(
+    Clone, Debug, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize, Deserialize,
+)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub struct ApplicationKey {
     /// Who owns it.
     pub tenant: Name,
@@ -108,7 +111,7 @@ impl From<ApplicationKey> for String {
 }
 
 /// What a user wants of an application: the manifest resolved for its environment, and what was set since.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, JsonSchema, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ApplicationSpec {
     /// What becomes a release.
@@ -130,7 +133,7 @@ impl Spec for ApplicationSpec {
 }
 
 /// What a release is made of, but for the image.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, JsonSchema, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Content {
     /// Where the code comes from.
@@ -194,7 +197,7 @@ pub struct Binding {
 }
 
 /// Hosts and paths that lead to a process, or elsewhere.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Eq, JsonSchema, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteSpec {
     /// The hosts; empty: the default host.
@@ -241,7 +244,7 @@ impl Default for Rollout {
 }
 
 /// What controllers found about an application.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, JsonSchema, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ApplicationStatus {
     /// The generation that this status is about.
@@ -267,7 +270,7 @@ pub struct ApplicationStatus {
 }
 
 /// What is being done about an application.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Eq, JsonSchema, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
     /// Nothing yet.
@@ -288,7 +291,7 @@ pub enum Phase {
 }
 
 /// How a process is.
-#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Eq, JsonSchema, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ProcessStatus {
     /// Instances wanted.

@@ -1,3 +1,4 @@
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{BuildSpec, Source, Spec, Typed};
@@ -10,7 +11,7 @@ use crate::{
 pub type Build = Typed<BuildObjectSpec>;
 
 /// What to build. Immutable.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, JsonSchema, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BuildObjectSpec {
     /// The application's name.
@@ -34,7 +35,7 @@ impl Spec for BuildObjectSpec {
 }
 
 /// What became of a build.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, JsonSchema, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BuildStatus {
     /// How far it came.
@@ -50,7 +51,7 @@ pub struct BuildStatus {
 }
 
 /// How far a build came.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Eq, JsonSchema, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BuildPhase {
     /// It waits for its turn.

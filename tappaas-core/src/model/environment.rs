@@ -1,3 +1,4 @@
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Spec, Typed};
@@ -7,7 +8,7 @@ use crate::Kind;
 pub type Environment = Typed<EnvironmentSpec>;
 
 /// What a user wants of an environment.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, JsonSchema, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct EnvironmentSpec {}
 
@@ -17,6 +18,6 @@ impl Spec for EnvironmentSpec {
 }
 
 /// What controllers found about an environment.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, JsonSchema, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct EnvironmentStatus {}

@@ -86,7 +86,7 @@ impl JsonSchema for Host {
 pub type HostClaim = Typed<HostClaimSpec>;
 
 /// Who owns a host.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, JsonSchema, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HostClaimSpec {
     /// The host.
@@ -101,7 +101,7 @@ impl Spec for HostClaimSpec {
 }
 
 /// What controllers found about a host claim.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, JsonSchema, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HostClaimStatus {}
 

@@ -26,13 +26,22 @@ pub use release::{Release, ReleasePhase, ReleaseSpec, ReleaseStatus};
 pub use source::{BuildSpec, Source, Strategy};
 pub use volume::{VolumeObject, VolumeObjectSpec, VolumeObjectStatus};
 
+use schemars::JsonSchema;
 use serde::{Deserialize as _, Deserializer, Serialize, de::DeserializeOwned};
 
 use crate::{Error, Key, Kind, Metadata, Object, Result, object::API_VERSION};
 
 /// A kind of object as Rust types: implemented by its spec.
 pub trait Spec:
-    Clone + std::fmt::Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static
+    Clone
+    + std::fmt::Debug
+    + JsonSchema
+    + PartialEq
+    + Serialize
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
 {
     /// The kind's name.
     const KIND: Kind;
@@ -41,6 +50,7 @@ pub trait Spec:
     type Status: Clone
         + Default
         + std::fmt::Debug
+        + JsonSchema
         + PartialEq
         + Serialize
         + DeserializeOwned

@@ -1,3 +1,4 @@
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ApplicationSpec, Spec, Typed};
@@ -7,7 +8,7 @@ use crate::{Digest, Kind, Name, Timestamp};
 pub type Operation = Typed<OperationSpec>;
 
 /// What was asked for.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, JsonSchema, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OperationSpec {
     /// Of which application.
@@ -33,7 +34,7 @@ impl Spec for OperationSpec {
 }
 
 /// What an operation does.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Eq, JsonSchema, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OperationVerb {
     /// New source or manifest.
@@ -51,7 +52,7 @@ pub enum OperationVerb {
 }
 
 /// How an operation goes.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, JsonSchema, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct OperationStatus {
     /// How far it came.
@@ -67,7 +68,7 @@ pub struct OperationStatus {
 }
 
 /// How far an operation came.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Eq, JsonSchema, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OperationState {
     /// It goes on.

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ApplicationContent, Command, Spec, Typed};
@@ -9,7 +10,7 @@ use crate::{Digest, Kind, Name, Timestamp, backend::Image};
 pub type Release = Typed<ReleaseSpec>;
 
 /// What a release is. Immutable.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, JsonSchema, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReleaseSpec {
     /// The application's name.
@@ -36,7 +37,7 @@ impl Spec for ReleaseSpec {
 }
 
 /// What became of a release.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, JsonSchema, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ReleaseStatus {
     /// How far it came.
@@ -54,7 +55,7 @@ pub struct ReleaseStatus {
 }
 
 /// How far a release came.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Eq, JsonSchema, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReleasePhase {
     /// Made; its release command runs, if it has one.

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// What a build reads. Never a path on somebody's disk.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Eq, JsonSchema, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Source {
     /// A deterministic archive (gzip-compressed tar), kept as a blob.

@@ -1,3 +1,4 @@
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Spec, Typed};
@@ -7,7 +8,7 @@ use crate::{Kind, Name};
 pub type VolumeObject = Typed<VolumeObjectSpec>;
 
 /// What a user wants of a volume. It outlives its application.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, JsonSchema, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VolumeObjectSpec {
     /// The application's name.
@@ -25,7 +26,7 @@ impl Spec for VolumeObjectSpec {
 }
 
 /// What controllers found about a volume.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, JsonSchema, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct VolumeObjectStatus {
     /// Bytes in use, if known.

@@ -32,14 +32,30 @@ impl Backends {
                 "the scheduler's instances are reached through sockets that hand over connections, which the ingress cannot open",
             ));
         }
+        if !scheduler.stepwise && !scheduler.service_endpoints {
+            return Err(Error::unsupported(
+                "the scheduler rolls by itself, but gives its workloads no services that routes could lead to",
+            ));
+        }
+        if scheduler.stepwise && !ingress.drains {
+            return Err(Error::unsupported(
+                "the scheduler is told when to stop each instance, but the ingress does not tell when an instance has drained",
+            ));
+        }
+        let addresses = !scheduler.dial_endpoints && !scheduler.service_endpoints;
+        if addresses && !ingress.address_endpoints {
+            return Err(Error::unsupported(
+                "the scheduler's instances are reached at addresses, which the ingress cannot open",
+            ));
+        }
         if self.builder.capabilities().host_stack && !scheduler.host_stack {
             return Err(Error::unsupported(
                 "the builder makes images of the stack `host`, which the scheduler cannot run; give the builder another stack",
             ));
         }
-        if !scheduler.stepwise {
+        if scheduler.service_endpoints && !ingress.service_endpoints {
             return Err(Error::unsupported(
-                "schedulers that roll by themselves are not supported yet",
+                "the scheduler's instances are reached through services of its cluster, which the ingress cannot resolve",
             ));
         }
         Ok(())

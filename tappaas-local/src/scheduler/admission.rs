@@ -172,6 +172,7 @@ mod tests {
                 retiring: Default::default(),
                 template,
             }],
+            rollout: None,
         };
         let mut table = Table::default();
         let content = workload.content();

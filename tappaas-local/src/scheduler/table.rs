@@ -78,6 +78,8 @@ impl Entry {
                 .map(|seat| seat.status.clone())
                 .collect(),
             unplaced: self.unplaced.clone(),
+            endpoints: BTreeMap::new(),
+            drift: None,
         })
     }
 

@@ -104,6 +104,10 @@ impl backend::Scheduler for Scheduler {
             limits: memory && cpu && pids,
             host_stack: true,
             dial_endpoints: ground.isolation == Isolation::Rootless && !ground.host_network(),
+            service_endpoints: false,
+            finds_ports: true,
+            keeps_logs: true,
+            stop_signals: true,
         }
     }
 

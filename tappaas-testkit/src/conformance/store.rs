@@ -32,6 +32,7 @@ macro_rules! store_conformance {
             a_status_is_written_alone
             a_status_honours_its_precondition
             every_json_value_survives
+            a_number_at_the_edge_is_kept_or_refused
             bad_keys_are_refused
             objects_too_large_or_too_deep_are_refused
             deleting_removes_what_has_no_finalizers

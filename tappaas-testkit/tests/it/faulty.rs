@@ -44,6 +44,7 @@ async fn workload(memory: &Memory) -> Workload {
             retiring: BTreeSet::new(),
             template: memory.template(&Program::Idle).await,
         }],
+        rollout: None,
     }
 }
 

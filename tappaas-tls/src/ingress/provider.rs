@@ -144,9 +144,19 @@ impl Ingress {
 impl IngressProvider for Ingress {
     fn capabilities(&self) -> IngressCapabilities {
         IngressCapabilities {
+            address_endpoints: true,
             dial_endpoints: true,
             service_endpoints: false,
             inner: true,
+            atomic: true,
+            one_label: true,
+            splits: true,
+            strips: true,
+            redirects: IngressCapabilities::REDIRECTS.to_vec(),
+            retries: true,
+            holds: true,
+            drains: true,
+            signals: true,
         }
     }
 

@@ -112,6 +112,7 @@ impl Plane {
         Some(RouteStatus {
             generation: route.route.generation,
             route: route.route.clone(),
+            pending: None,
             draining: writer
                 .draining()
                 .filter(|(of, _)| of == &id)

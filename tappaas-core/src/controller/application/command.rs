@@ -62,6 +62,7 @@ fn apply(id: WorkloadId, status: Option<&WorkloadStatus>, releases: Vec<ReleaseS
         id,
         generation: status.map_or(0, |status| status.generation) + 1,
         releases,
+        rollout: None,
     }))
 }
 
@@ -77,7 +78,11 @@ fn judge(snapshot: &Snapshot, release: &Release, draft: &mut Draft) {
             status.command = Some(true);
         }),
         Some(exit) => {
-            let reason = format!("the release command {exit}");
+            let told = ended.and_then(|instance| instance.reason.clone());
+            // With what it wrote last, where that is known.
+            let how = told.filter(|told| told.starts_with(&exit.to_string()));
+            let how = how.unwrap_or_else(|| exit.to_string());
+            let reason = format!("the release command {how}");
             plan::fail(snapshot, release, draft, reason);
         }
         None => plan::overdue(snapshot, release, "the release command did not end", draft),

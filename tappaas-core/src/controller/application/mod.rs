@@ -1,6 +1,7 @@
 //! The application controller: releases, rollouts, routes, bindings, destruction.
 
 mod command;
+mod entrusted;
 mod execute;
 mod fresh;
 mod plan;
@@ -66,9 +67,9 @@ impl Reconcile for ApplicationController {
         let (mut acted, mut next) = (false, plan.next);
         for step in plan.steps {
             tracing::debug!(application = %key, %step, "execute");
-            let inner = step.is_inner_route();
+            let (inner, repeats) = (step.is_inner_route(), snapshot.repeats(&step));
             match self.context.execute(&snapshot, step).await {
-                Ok(()) => acted = true,
+                Ok(()) => acted |= !repeats,
                 // A caller's way in is no reason to hold up what everybody else gets. No instance is stopped while
                 // the route that is there leads to it.
                 Err(error) if inner => {
@@ -122,6 +123,21 @@ impl Snapshot {
     pub fn with_spec(mut self, spec: ApplicationSpec) -> Self {
         self.application.spec = spec;
         self
+    }
+
+    /// Says whether a step does again what was done already, which is no news.
+    fn repeats(&self, step: &Step) -> bool {
+        match step {
+            Step::ApplyRoute(route) => {
+                let last = self.routes.get(&route.id);
+                last.is_some_and(|last| last.route.generation == route.generation)
+            }
+            Step::ApplyWorkload(workload) => {
+                let last = self.workloads.get(&workload.id);
+                last.is_some_and(|last| last.generation == workload.generation)
+            }
+            _ => false,
+        }
     }
 
     /// The releases in order of version.

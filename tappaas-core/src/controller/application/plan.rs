@@ -1,7 +1,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    Snapshot, Step, command, origin, report, rolling, routes,
+    Snapshot, Step, command, entrusted, origin, report, rolling, routes,
     routes::Serving,
     target::{self, Target},
     template,
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     Name,
-    backend::{Volume, VolumeId},
+    backend::{Volume, VolumeId, WorkloadStatus},
     model::{Release, ReleasePhase, ReleaseStatus},
 };
 
@@ -232,7 +232,10 @@ fn roll(snapshot: &Snapshot, goal: Option<&Release>, routing: Option<&Release>, 
         } else {
             goal
         };
-        let next = rolling::next_move(snapshot, &name, towards);
+        let next = match snapshot.stepwise {
+            true => rolling::next_move(snapshot, &name, towards),
+            false => entrusted::next_move(snapshot, &name, towards),
+        };
         draft.draining.extend(next.draining);
         if let Some(wait) = next.next {
             draft.wait(wait);
@@ -242,6 +245,10 @@ fn roll(snapshot: &Snapshot, goal: Option<&Release>, routing: Option<&Release>, 
     }
     let unreached = goal.and_then(|goal| snapshot.unreached(goal));
     if snapshot.callers_missing || unreached.is_some_and(|(_, why)| why.passing) {
+        draft.wait(super::RETRY);
+    }
+    let drifts = |status: &WorkloadStatus| status.drift.is_some();
+    if routes::pending(snapshot).next().is_some() || snapshot.workloads.values().any(drifts) {
         draft.wait(super::RETRY);
     }
     let routes = routes::steps(snapshot, routes::desired(snapshot, routing, &serving));

@@ -47,6 +47,8 @@ impl Context {
             callers: Vec::new(),
             callers_missing: false,
             callers_leaving: false,
+            stepwise: self.backends.scheduler.capabilities().stepwise,
+            redirect: routes::redirect(&self.backends.ingress.capabilities()),
             now: self.clock.now(),
             settings: self.settings.clone(),
             application,

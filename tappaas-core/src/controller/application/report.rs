@@ -78,6 +78,7 @@ fn shortages(snapshot: &Snapshot, release: &Release) -> String {
             process.ready, process.wanted
         )
     });
+    let each = each.chain(routes::pending(snapshot));
     each.collect::<Vec<_>>().join("; ")
 }
 
@@ -110,6 +111,7 @@ fn processes(snapshot: &Snapshot, goal: Option<&Release>) -> BTreeMap<Name, Proc
                 .reasons
                 .extend(instance.reason.clone().filter(|_| !instance.ready));
         }
+        process.reasons.extend(workload.drift.clone());
         process.reasons.extend(
             workload
                 .unplaced

@@ -6,15 +6,17 @@ use std::{
 use super::{Snapshot, Step, routes, routes::Busy, template};
 use crate::{
     Name, Timestamp,
-    backend::{InstanceId, InstanceState, InstanceStatus, ReleaseSet, Workload, WorkloadStatus},
+    backend::{
+        Endpoint, InstanceId, InstanceState, InstanceStatus, ReleaseSet, Workload, WorkloadStatus,
+    },
     model::{Process, Release},
 };
 
 /// What the next move of one process is.
 #[derive(Debug, Default)]
 pub(super) struct Move<'a> {
-    /// The instances that get requests.
-    pub(super) serving: Vec<&'a InstanceStatus>,
+    /// Where requests are answered, by the name of the port: of each instance that gets some, or of all together.
+    pub(super) serving: Vec<&'a BTreeMap<Name, Endpoint>>,
     /// The instances that have to go once nothing leads to them any more, and since when they get nothing new.
     pub(super) draining: BTreeMap<String, Timestamp>,
     /// What to do now.
@@ -65,7 +67,8 @@ pub(super) fn next_move<'a>(
     }
     let gone: BTreeSet<&InstanceId> = leaving.iter().map(|instance| &instance.id).collect();
     let stays = |instance: &&InstanceStatus| instance.ready && !gone.contains(&instance.id);
-    next.serving = frame.instances.iter().copied().filter(stays).collect();
+    let staying = frame.instances.iter().copied().filter(stays);
+    next.serving = staying.map(|instance| &instance.endpoints).collect();
     next.step = frame.step(snapshot, name, goal.zip(process.as_ref()), stop);
     next
 }
@@ -266,6 +269,7 @@ impl<'a> Frame<'a> {
             id,
             generation: self.status.map_or(0, |status| status.generation) + 1,
             releases: releases.collect(),
+            rollout: None,
         })))
     }
 }

@@ -7,14 +7,14 @@ use super::{Snapshot, Step, template};
 use crate::{
     Digest, Name,
     backend::{
-        Action, Endpoint, Frontend, InstanceStatus, Route, RouteId, RouteStatus, Target, Track,
-        WorkloadId,
+        Action, Endpoint, Frontend, IngressCapabilities, InstanceStatus, Route, RouteId,
+        RouteStatus, Target, Track, WorkloadId,
     },
     model::{ApplicationKey, Host, Protocol, Release, RouteSpec},
 };
 
-/// The instances that get requests, by process.
-pub(super) type Serving<'a> = BTreeMap<Name, Vec<&'a InstanceStatus>>;
+/// Where requests are answered, by process: the endpoints of each instance, or of all together.
+pub(super) type Serving<'a> = BTreeMap<Name, Vec<&'a BTreeMap<Name, Endpoint>>>;
 
 /// The default host of an application: `<app>.<base>`, with as many of environment, project and tenant in between as it takes to come to
 /// the last that is not the default one. So no two applications have the same.
@@ -71,6 +71,15 @@ pub(super) fn desired(
     routes
 }
 
+/// The status of redirects: one after which a method stays what it was, if the ingress can.
+pub(super) fn redirect(can: &IngressCapabilities) -> u16 {
+    let best = [308, 301, 307, 302];
+    let mut possible = best
+        .into_iter()
+        .filter(|status| can.redirects.contains(status));
+    possible.next().unwrap_or(best[0])
+}
+
 /// The steps that turn the observed routes into the desired ones.
 pub(super) fn steps(snapshot: &Snapshot, desired: Vec<Route>) -> Vec<Step> {
     let observed = &snapshot.routes;
@@ -90,9 +99,27 @@ pub(super) fn steps(snapshot: &Snapshot, desired: Vec<Route>) -> Vec<Step> {
         if !same {
             route.generation = last.map_or(0, |last| last.generation) + 1;
             steps.push(Step::ApplyRoute(Box::new(route)));
+        } else if let Some(status) = observed.get(&route.id).filter(|s| s.pending.is_some()) {
+            // Nobody may have done it, or somebody may have undone it.
+            steps.push(Step::ApplyRoute(Box::new(status.route.clone())));
         }
     }
     steps
+}
+
+/// Why it is not known of a route that new requests see it.
+pub(super) fn pending(snapshot: &Snapshot) -> impl Iterator<Item = String> {
+    let routes = snapshot.routes.values();
+    routes.filter_map(|status| {
+        let place = match &status.route.frontend {
+            Frontend::Http { hosts, path } => {
+                let hosts: Vec<_> = hosts.iter().map(Host::as_str).collect();
+                format!("{}{path}", hosts.join(", "))
+            }
+            Frontend::Inner { listen } => listen.to_string(),
+        };
+        Some(format!("route {place}: {}", status.pending.as_ref()?))
+    })
 }
 
 /// Says whether any route still leads to an instance, or has requests to it in flight.
@@ -161,7 +188,7 @@ fn outer(
     let action = match (&spec.redirect, &spec.process) {
         (Some(to), _) => Action::Redirect {
             to: to.clone(),
-            status: 308,
+            status: snapshot.redirect,
         },
         (None, process) => Action::Forward {
             targets: targets(
@@ -235,10 +262,10 @@ fn targets(
         .get(process)
         .and_then(|process| process.ports.iter().find(routable));
     let port = declared.map(|port| &port.name).or(port);
-    let instances = serving.get(process).into_iter().flatten();
-    let endpoints = instances.filter_map(|instance| match port {
-        Some(port) => instance.endpoints.get(port),
-        None => instance.endpoints.values().next(),
+    let each = serving.get(process).into_iter().flatten();
+    let endpoints = each.filter_map(|endpoints| match port {
+        Some(port) => endpoints.get(port),
+        None => endpoints.values().next(),
     });
     vec![Target {
         weight: 1,

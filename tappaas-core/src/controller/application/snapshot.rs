@@ -42,6 +42,10 @@ pub struct Snapshot {
     pub callers_missing: bool,
     /// One of them is being destroyed. What it was bound to may be forgotten together with it: then nobody tells that it is gone.
     pub callers_leaving: bool,
+    /// The scheduler rolls step by step, not by itself.
+    pub stepwise: bool,
+    /// The status of redirects.
+    pub redirect: u16,
     /// What time it is.
     pub now: Timestamp,
     /// How plans are made.

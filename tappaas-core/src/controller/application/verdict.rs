@@ -76,7 +76,8 @@ fn broken(process: &Process, instance: &InstanceStatus) -> Option<String> {
         reason.push_str(", but it should keep running");
     }
     Some(match &instance.reason {
-        Some(detail) if exit.is_none() => detail.clone(),
+        // With what it wrote last, where that is known.
+        Some(detail) if exit.is_none() || detail.starts_with(&reason) => detail.clone(),
         _ => reason,
     })
 }

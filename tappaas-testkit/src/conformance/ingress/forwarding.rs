@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use futures::future::join;
 use tappaas_core::{
     ErrorKind,
-    backend::{Action, Endpoint, Frontend},
+    backend::{Action, Endpoint, Frontend, IngressCapabilities},
 };
 
 use super::{
@@ -17,6 +17,13 @@ use crate::conformance::{
 /// Endpoints of one target share its requests.
 pub async fn endpoints_of_a_target_share_its_requests(fixture: &dyn IngressFixture) -> Verdict {
     let mut scene = Scene::new(fixture);
+    if !scene.ingress.capabilities().splits {
+        pass_over(
+            "endpoints_of_a_target_share_its_requests",
+            "a route has one endpoint",
+        );
+        return Ok(());
+    }
     let (one, two) = (scene.serve("one").await?, scene.serve("two").await?);
     scene.to(&[&one, &two]).await?;
     let counts = count(fixture, 60).await?;
@@ -33,6 +40,13 @@ pub async fn endpoints_of_a_target_share_its_requests(fixture: &dyn IngressFixtu
 /// Targets share requests in proportion to their weights; weight 0 gets none.
 pub async fn targets_share_requests_by_weight(fixture: &dyn IngressFixture) -> Verdict {
     let mut scene = Scene::new(fixture);
+    if !scene.ingress.capabilities().splits {
+        pass_over(
+            "targets_share_requests_by_weight",
+            "a route has one endpoint",
+        );
+        return Ok(());
+    }
     let (most, few) = (scene.serve("most").await?, scene.serve("few").await?);
     let (more, none) = (scene.serve("most").await?, scene.serve("none").await?);
     scene
@@ -56,6 +70,13 @@ pub async fn a_request_that_cannot_connect_is_tried_elsewhere(
     fixture: &dyn IngressFixture,
 ) -> Verdict {
     let mut scene = Scene::new(fixture);
+    if !scene.ingress.capabilities().retries {
+        pass_over(
+            "a_request_that_cannot_connect_is_tried_elsewhere",
+            "the ingress does not try again",
+        );
+        return Ok(());
+    }
     let (dead, alive) = (scene.serve("dead").await?, scene.serve("alive").await?);
     scene.to(&[&dead, &alive]).await?;
     drop(dead);
@@ -74,9 +95,13 @@ pub async fn a_route_without_endpoints_answers_503(fixture: &dyn IngressFixture)
     scene.refuses(HOST, "/", 503).await
 }
 
-/// While there is no endpoint a request waits for one, as long as the route says.
+/// While there is no endpoint a request waits for one, as long as the route says; where the ingress holds none, it is answered at once.
 pub async fn a_request_is_held_until_there_is_an_endpoint(fixture: &dyn IngressFixture) -> Verdict {
     let mut scene = Scene::new(fixture);
+    if !scene.ingress.capabilities().holds {
+        scene.act(holding(PATIENCE)).await?;
+        return scene.refuses(HOST, "/", 503).await;
+    }
     let server = scene.serve("a").await?;
     scene.act(holding(PATIENCE)).await?;
     let mut held = std::pin::pin!(fixture.request(HOST, "/"));
@@ -99,6 +124,7 @@ pub async fn a_request_is_held_until_there_is_an_endpoint(fixture: &dyn IngressF
 pub async fn an_endpoint_that_cannot_be_opened_is_refused(fixture: &dyn IngressFixture) -> Verdict {
     let mut scene = Scene::new(fixture);
     let capabilities = scene.ingress.capabilities();
+    let address = Endpoint::Address(([192, 0, 2, 1], 8080).into());
     let dial = Endpoint::Dial {
         socket: PathBuf::from("/nonexistent/socket"),
         port: 8080,
@@ -108,6 +134,7 @@ pub async fn an_endpoint_that_cannot_be_opened_is_refused(fixture: &dyn IngressF
         port: 8080,
     };
     for (able, endpoint) in [
+        (capabilities.address_endpoints, address),
         (capabilities.dial_endpoints, dial),
         (capabilities.service_endpoints, service),
     ] {
@@ -119,6 +146,50 @@ pub async fn an_endpoint_that_cannot_be_opened_is_refused(fixture: &dyn IngressF
         let answer = scene.ingress.apply(&scene.route).await;
         refused(answer, ErrorKind::Unsupported, &format!("{endpoint:?}"))?;
     }
+    Ok(())
+}
+
+/// Anything else of a route that the capabilities deny is refused with `Unsupported`.
+pub async fn a_route_that_cannot_be_served_is_refused(fixture: &dyn IngressFixture) -> Verdict {
+    let mut scene = Scene::new(fixture);
+    let able = scene.ingress.capabilities();
+    let (one, two) = (scene.serve("one").await?, scene.serve("two").await?);
+    let endpoints = vec![one.endpoint.clone(), two.endpoint.clone()];
+    let outside = scene.route.frontend.clone();
+    let inside = Frontend::Inner {
+        listen: fixture.inner_address().await?,
+    };
+    let stripping = Action::Forward {
+        targets: vec![target(1, vec![one.endpoint.clone()])],
+        strip_prefix: true,
+        hold: Duration::ZERO,
+    };
+    let mut denied = vec![
+        (able.inner, inside, forward(Vec::new())),
+        (able.strips, outside.clone(), stripping),
+        (
+            able.splits,
+            outside.clone(),
+            forward(vec![target(1, endpoints)]),
+        ),
+    ];
+    for status in IngressCapabilities::REDIRECTS {
+        let to = "https://example.org/".to_owned();
+        let redirect = Action::Redirect { to, status };
+        denied.push((able.redirects.contains(&status), outside.clone(), redirect));
+    }
+    for (_, frontend, action) in denied.into_iter().filter(|(able, ..)| !able) {
+        scene.route.generation += 1;
+        (scene.route.frontend, scene.route.action) = (frontend, action);
+        let answer = scene.ingress.apply(&scene.route).await;
+        let what = format!("{:?}", scene.route);
+        refused(answer, ErrorKind::Unsupported, &what)?;
+    }
+    let observed = scene.ingress.observe(&scene.route.id).await?;
+    ensure!(
+        observed.is_none(),
+        "a refused route is observed: {observed:?}"
+    );
     Ok(())
 }
 

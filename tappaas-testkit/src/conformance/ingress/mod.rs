@@ -137,6 +137,7 @@ macro_rules! ingress_conformance {
             a_route_without_endpoints_answers_503
             a_request_is_held_until_there_is_an_endpoint
             an_endpoint_that_cannot_be_opened_is_refused
+            a_route_that_cannot_be_served_is_refused
             a_route_from_inside_reaches_its_target
             a_request_in_flight_from_inside_is_not_disturbed
             an_unknown_route_is_not_observed_and_may_be_removed

@@ -2,7 +2,7 @@ use futures::{StreamExt as _, future::join_all};
 use tappaas_core::backend::Action;
 
 use super::{Gate, IngressFixture, Scene, scene::HOST};
-use crate::conformance::{Failure, PATIENCE, Verdict, macros::ensure};
+use crate::conformance::{Failure, PATIENCE, Verdict, macros::ensure, pass_over};
 
 /// `observe` of an unknown route returns `None`, and `remove` of one succeeds.
 pub async fn an_unknown_route_is_not_observed_and_may_be_removed(
@@ -59,6 +59,9 @@ pub async fn list_names_every_route(fixture: &dyn IngressFixture) -> Verdict {
 /// `watch` yields signals of every route with traffic: what was answered, and what is in flight.
 pub async fn watch_tells_how_traffic_flows(fixture: &dyn IngressFixture) -> Verdict {
     let (mut scene, gate) = (Scene::new(fixture), Gate::new());
+    if !scene.ingress.capabilities().signals {
+        return tells_nothing(&scene, "watch_tells_how_traffic_flows").await;
+    }
     let server = fixture.serve("a", &gate).await?;
     let mut failing = Scene::of(fixture, "failing", "failing.example.com", "/");
     scene.to(&[&server]).await?;
@@ -96,6 +99,10 @@ pub async fn watch_tells_how_traffic_flows(fixture: &dyn IngressFixture) -> Verd
 /// `watch` tells that a request waits because there is no endpoint.
 pub async fn watch_tells_that_a_request_waits(fixture: &dyn IngressFixture) -> Verdict {
     let mut scene = Scene::new(fixture);
+    let able = scene.ingress.capabilities();
+    if !able.signals || !able.holds {
+        return tells_nothing(&scene, "watch_tells_that_a_request_waits").await;
+    }
     let server = scene.serve("a").await?;
     let holding = Action::Forward {
         targets: Vec::new(),
@@ -117,5 +124,14 @@ pub async fn watch_tells_that_a_request_waits(fixture: &dyn IngressFixture) -> V
     let (watched, reply) = tokio::time::timeout(PATIENCE, both).await.map_err(late)?;
     watched?;
     ensure!(reply?.body == "a /", "the waiting request was not answered");
+    Ok(())
+}
+
+/// A watch that does not tell how traffic flows can be had all the same, and does not end.
+async fn tells_nothing(scene: &Scene<'_>, case: &str) -> Verdict {
+    pass_over(case, "the ingress does not tell how traffic flows");
+    let mut signals = scene.ingress.watch().await?;
+    let ended = futures::poll!(signals.next()).is_ready();
+    ensure!(!ended, "the watch ended, or tells of a route not applied");
     Ok(())
 }

@@ -81,7 +81,13 @@ impl<'a> Scene<'a> {
     /// How the route is, which must be there.
     pub async fn status(&self) -> Result<RouteStatus, Failure> {
         let status = self.ingress.observe(&self.route.id).await?;
-        Ok(status.ok_or_else(|| format!("route {} is not observed", self.route.id))?)
+        let status = status.ok_or_else(|| format!("route {} is not observed", self.route.id))?;
+        let seen = status.generation == status.route.generation;
+        ensure!(
+            status.pending.is_none() == seen && (seen || status.generation == 0),
+            "it says both that the route is seen and that it is not: {status:?}"
+        );
+        Ok(status)
     }
 
     /// Waits until nothing drains any more.

@@ -118,10 +118,7 @@ pub async fn what_cannot_be_placed_is_a_value_with_reasons(
 ) -> Verdict {
     let mut stage = Stage::new(fixture);
     let mut template = stage.template(Program::Idle).await;
-    let label = (
-        "conformance".to_owned(),
-        "no node has this label".to_owned(),
-    );
+    let label = ("conformance".to_owned(), "nowhere".to_owned());
     template.placement.node_labels.extend([label]);
     stage.apply(&[(3, 2, &template)]).await?;
     let status = stage
@@ -147,11 +144,7 @@ pub async fn retiring_instances_stop_first_and_the_others_stay(
     fixture: &dyn SchedulerFixture,
 ) -> Verdict {
     let mut stage = Stage::new(fixture);
-    if !stage.scheduler.capabilities().stepwise {
-        pass_over(
-            "retiring_instances_stop_first_and_the_others_stay",
-            "the scheduler is not stepwise",
-        );
+    if !stage.is_stepwise("retiring_instances_stop_first_and_the_others_stay") {
         return Ok(());
     }
     let template = stage.serving("a").await;
@@ -195,11 +188,7 @@ pub async fn apply_never_restarts_an_instance_that_stays(
     fixture: &dyn SchedulerFixture,
 ) -> Verdict {
     let mut stage = Stage::new(fixture);
-    if !stage.scheduler.capabilities().stepwise {
-        pass_over(
-            "apply_never_restarts_an_instance_that_stays",
-            "the scheduler is not stepwise",
-        );
+    if !stage.is_stepwise("apply_never_restarts_an_instance_that_stays") {
         return Ok(());
     }
     let mut template = stage.serving("a").await;
@@ -222,11 +211,7 @@ pub async fn releases_run_side_by_side_with_the_counts_asked_for(
     fixture: &dyn SchedulerFixture,
 ) -> Verdict {
     let mut stage = Stage::new(fixture);
-    if !stage.scheduler.capabilities().stepwise {
-        pass_over(
-            "releases_run_side_by_side_with_the_counts_asked_for",
-            "the scheduler is not stepwise",
-        );
+    if !stage.is_stepwise("releases_run_side_by_side_with_the_counts_asked_for") {
         return Ok(());
     }
     let (old, new) = (stage.serving("old").await, stage.serving("new").await);
@@ -373,6 +358,7 @@ fn workload(stage: &Stage<'_>, generation: u64, count: u32, template: Template) 
             retiring: BTreeSet::new(),
             template,
         }],
+        rollout: stage.rollout(),
     }
 }
 

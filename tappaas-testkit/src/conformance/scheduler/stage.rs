@@ -1,19 +1,19 @@
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures::StreamExt as _;
+use futures::{StreamExt as _, stream::BoxStream};
 use tappaas_core::{
     backend::{
-        Exec, ExecOutput, ExecRequest, InstanceId, InstanceState, InstanceStatus, LogRequest,
-        ReleaseSet, Scheduler, Template, Track, Workload, WorkloadId, WorkloadStatus,
+        Exec, ExecOutput, ExecRequest, InstanceId, InstanceState, InstanceStatus, LogLine,
+        LogRequest, ReleaseSet, Scheduler, Template, Track, Workload, WorkloadId, WorkloadStatus,
     },
-    model::{EnvValue, Port},
+    model::{EnvValue, Port, RestartPolicy, Rollout},
 };
 
 use super::SchedulerFixture;
 use crate::{
     Program,
-    conformance::{Failure, Verdict, application_key, name, until},
+    conformance::{Failure, PATIENCE, Verdict, application_key, name, pass_over, until},
 };
 
 /// A workload under test: applies it, generation by generation, and waits for what becomes of it.
@@ -63,13 +63,15 @@ impl<'a> Stage<'a> {
         self.fixture.template(&program).await
     }
 
-    /// A template of a program that serves its name at a declared port.
+    /// A template of a program that serves its name at a declared port, and is always restarted.
     pub async fn serving(&self, name: &str) -> Template {
         let program = Program::Serve {
             name: name.to_owned(),
             latency: Duration::ZERO,
         };
-        with_port(self.template(program).await, 8080, true)
+        let mut template = with_port(self.template(program).await, 8080, true);
+        template.restart = RestartPolicy::Always;
+        template
     }
 
     /// Applies the next generation: so many instances of each release.
@@ -92,8 +94,24 @@ impl<'a> Stage<'a> {
             id: self.id.clone(),
             generation: self.generation,
             releases,
+            rollout: self.rollout(),
         };
         Ok(self.scheduler.apply(&workload).await?)
+    }
+
+    /// Says whether counts per release are obeyed one by one; if not, a case is passed over.
+    pub fn is_stepwise(&self, case: &str) -> bool {
+        let stepwise = self.scheduler.capabilities().stepwise;
+        if !stepwise {
+            pass_over(case, "the scheduler is not stepwise");
+        }
+        stepwise
+    }
+
+    /// What a workload says of rolling.
+    pub fn rollout(&self) -> Option<Rollout> {
+        let stepwise = self.scheduler.capabilities().stepwise;
+        (!stepwise).then(Rollout::default)
     }
 
     /// How the workload is, which must be there.
@@ -199,16 +217,16 @@ impl<'a> Stage<'a> {
 
     /// Waits until the log has a line.
     pub async fn logged(&self, line: &str) -> Verdict {
-        let what = format!("the log has the line `{line}`");
-        let found = async || {
-            Ok(self
-                .lines()
-                .await?
-                .iter()
-                .any(|text| text == line)
-                .then_some(()))
+        self.listen().await?.hears(line).await
+    }
+
+    /// Begins to follow the log, which need not outlive what wrote it.
+    pub async fn listen(&self) -> Result<Listener, Failure> {
+        let request = LogRequest {
+            follow: true,
+            ..self.log_request()
         };
-        until(&what, found).await
+        Ok(Listener(self.scheduler.logs(&request).await?))
     }
 
     /// Asks for all lines of the workload's process.
@@ -221,6 +239,34 @@ impl<'a> Stage<'a> {
             tail: None,
             follow: false,
         }
+    }
+}
+
+/// Follows a log.
+pub struct Listener(BoxStream<'static, tappaas_core::Result<LogLine>>);
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener").finish_non_exhaustive()
+    }
+}
+
+impl Listener {
+    /// Waits for a line.
+    pub async fn hears(mut self, line: &str) -> Verdict {
+        let mut others = Vec::new();
+        let hearing = async {
+            while let Some(next) = self.0.next().await {
+                let text = next?.text;
+                if text == line {
+                    return Ok(());
+                }
+                others.push(text);
+            }
+            Err(Failure::from("the log that was followed ended"))
+        };
+        let heard = tokio::time::timeout(PATIENCE, hearing).await;
+        heard.unwrap_or_else(|_| Err(format!("nobody wrote `{line}`, but {others:?}").into()))
     }
 }
 
