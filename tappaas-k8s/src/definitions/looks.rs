@@ -1,0 +1,75 @@
+//! How `kubectl` calls and shows the kinds.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceColumnDefinition as Column, JSONSchemaProps,
+};
+use tappaas_core::{
+    Kind,
+    model::{
+        ApplicationSpec, BuildObjectSpec, EnvironmentSpec, HostClaimSpec, OperationSpec,
+        ReleaseSpec, Spec, VolumeObjectSpec,
+    },
+};
+
+use super::schema;
+
+/// What of a kind is not the same for all.
+pub(super) struct Look {
+    pub(super) kind: Kind,
+    /// No name that Kubernetes or a widespread controller has.
+    pub(super) short_name: &'static str,
+    /// What `kubectl get` shows beside the name.
+    pub(super) columns: Vec<Column>,
+    pub(super) schema: JSONSchemaProps,
+}
+
+/// A column's title, where in the object its value is, and of which type that is.
+type Shown<'a> = (&'a str, &'a str, &'a str);
+
+/// A string that only `kubectl get -o wide` shows.
+const WIDE: &str = "wide";
+const MESSAGE: Shown<'_> = ("Message", ".status.message", WIDE);
+const PHASE: Shown<'_> = ("Phase", ".status.phase", "string");
+const OWNER: Shown<'_> = ("Application", ".spec.application", "string");
+const AGE: Shown<'_> = ("Age", ".metadata.creationTimestamp", "date");
+
+/// Every kind.
+pub(super) fn all() -> [Look; Kind::ALL.len()] {
+    let release = ("Release", ".status.current", "integer");
+    let hosts = ("Hosts", ".status.hosts", "string");
+    let host = ("Host", ".spec.host", "string");
+    let verb = ("Verb", ".spec.verb", "string");
+    let state = ("State", ".status.state", "string");
+    let version = ("Version", ".spec.version", "integer");
+    let bytes = ("Bytes", ".spec.size", "integer");
+    let used = ("Used", ".status.used", "integer");
+    [
+        look::<ApplicationSpec>("tapp", &[PHASE, release, hosts, MESSAGE]),
+        look::<BuildObjectSpec>("tbuild", &[OWNER, PHASE, MESSAGE]),
+        look::<EnvironmentSpec>("tenv", &[]),
+        look::<HostClaimSpec>("thost", &[host, OWNER]),
+        look::<OperationSpec>("toperation", &[OWNER, verb, state, MESSAGE]),
+        look::<ReleaseSpec>("trel", &[OWNER, version, PHASE, MESSAGE]),
+        look::<VolumeObjectSpec>("tvol", &[OWNER, bytes, used]),
+    ]
+}
+
+fn look<S: Spec>(short_name: &'static str, shown: &[Shown<'_>]) -> Look {
+    Look {
+        kind: S::KIND,
+        short_name,
+        columns: shown.iter().chain([&AGE]).copied().map(column).collect(),
+        schema: schema::of::<S>(),
+    }
+}
+
+fn column((name, path, form): Shown<'_>) -> Column {
+    let wide = form == WIDE;
+    Column {
+        name: name.to_owned(),
+        json_path: path.to_owned(),
+        type_: if wide { "string" } else { form }.to_owned(),
+        priority: wide.then_some(1),
+        ..Column::default()
+    }
+}

@@ -1,0 +1,105 @@
+use kube::api::{DynamicObject, ListParams};
+use tappaas_core::{
+    Chain, Error, Result,
+    backend::{Route, RouteId, RouteStatus},
+};
+
+use super::{
+    KubernetesIngress,
+    mark::{self, Place},
+};
+use crate::{
+    failure::{failure, is, is_about, within},
+    store::chunks,
+};
+
+/// How often a listing begins anew because its snapshot was given up in the middle.
+const ATTEMPTS: u32 = 3;
+
+impl KubernetesIngress {
+    pub(super) async fn status(&self, id: &RouteId) -> Result<Option<RouteStatus>> {
+        let Some(object) = self.read(id).await? else {
+            return Ok(None);
+        };
+        let route = mark::route(&object)?;
+        let pending = if mark::switching(&object) {
+            let said = "its services are being switched; if that was cut off, apply it again";
+            Some(said.to_owned())
+        } else if !mark::labelled(&object, &route)? {
+            Some("somebody else changed its labels".to_owned())
+        } else {
+            self.pending(&object)
+        };
+        Ok(Some(RouteStatus {
+            generation: match pending {
+                Some(_) => 0,
+                None => route.generation,
+            },
+            route,
+            pending,
+            draining: Vec::new(),
+        }))
+    }
+
+    /// The object of a route.
+    pub(super) async fn read(&self, id: &RouteId) -> Result<Option<DynamicObject>> {
+        let place = Place::of(id);
+        match within(self.api(&place).get(&place.name)).await {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if is_about(&error, 404, &self.form.resource().plural) => Ok(None),
+            Err(error) => Err(failure(format!("cannot read route {id}"), error)),
+        }
+    }
+
+    pub(super) async fn ids(&self) -> Result<Vec<RouteId>> {
+        let found = self.select(&mark::selector()).await?;
+        Ok(found.into_iter().map(|route| route.id).collect())
+    }
+
+    /// Refuses a route that comes in where another one does.
+    pub(super) async fn refuse_taken(&self, route: &Route) -> Result<()> {
+        for (host, path) in mark::doors(route) {
+            let found = self.select(&mark::door_selector(host, path)).await?;
+            let has = |other: &Route| mark::doors(other).any(|door| door == (host, path));
+            if found.iter().any(|other| other.id != route.id && has(other)) {
+                // Not by whom: that may be another tenant.
+                return Err(Error::already_exists(format!(
+                    "{host}{path}/ is taken by another route"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Why new requests may see something else than an object; `None` if they do not.
+    pub(super) fn pending(&self, object: &DynamicObject) -> Option<String> {
+        let uid = object.metadata.uid.as_deref().unwrap_or_default();
+        if let Some(pending) = self.form.pending(object) {
+            self.settling.forget(uid);
+            return Some(pending);
+        }
+        let generation = object.metadata.generation.unwrap_or_default();
+        let left = self.settling.left(uid, generation)?;
+        Some(format!("proxies are given another {left:.1?} to follow"))
+    }
+
+    /// The routes whose objects have certain labels. Those that somebody spoilt are left out: they are one tenant's, and the others' go on.
+    async fn select(&self, labels: &str) -> Result<Vec<Route>> {
+        let api = self.api_everywhere();
+        let request = ListParams::default().labels(labels);
+        let mut attempt = 1;
+        let found = loop {
+            match chunks(&api, request.clone()).await {
+                Err(error) if is(&error, 410) && attempt < ATTEMPTS => attempt += 1,
+                done => break done.map_err(|error| failure("cannot list routes", error))?,
+            }
+        };
+        let (objects, _) = found;
+        let readable = |object: &DynamicObject| {
+            mark::route(object)
+                .inspect_err(|error| tracing::warn!("left out: {}", Chain(error)))
+                .ok()
+        };
+        Ok(objects.iter().filter_map(readable).collect())
+    }
+}

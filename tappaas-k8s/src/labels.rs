@@ -1,0 +1,7 @@
+//! The labels and the manager that all backends' objects have.
+
+/// Who applies, and marks what it made.
+pub(crate) const MANAGER: &str = "tappaas";
+pub(crate) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// The application that an object belongs to.
+pub(crate) const APPLICATION: &str = "tappaas.dev/application";

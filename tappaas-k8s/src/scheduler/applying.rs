@@ -1,0 +1,460 @@
+//! From a workload to objects.
+
+use std::time::Duration;
+
+use k8s_openapi::{
+    api::{
+        batch::v1::Job,
+        core::v1::{PodTemplateSpec, Secret, Service, ServiceAccount},
+        networking::v1::{NetworkPolicy, NetworkPolicySpec},
+        policy::v1::PodDisruptionBudget,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::{
+    Api, Error as KubeError, Resource,
+    api::{
+        DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, PropagationPolicy,
+    },
+    core::{NamespaceResourceScope, TypeMeta},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use tappaas_core::{
+    Error, ErrorKind, Result,
+    backend::{ReleaseSet, Workload, WorkloadId},
+};
+
+use super::{
+    KubernetesScheduler,
+    controllers::{self, Form},
+    names, parts, pod,
+    record::{Parts, Record},
+};
+use crate::failure::{failure, is, within};
+
+/// How often a workload is applied again because somebody else changed it meanwhile: its own controller counts, too.
+const ATTEMPTS: u32 = 16;
+/// How much longer it waits each time before it is.
+const PAUSE: Duration = Duration::from_millis(20);
+/// The policy that denies everything in a namespace which no other one allows.
+const DENIED: &str = "tappaas-denied";
+
+/// What was applied last, and the object that says so.
+pub(super) struct Recorded {
+    pub(super) record: Record,
+    pub(super) object: DynamicObject,
+}
+
+impl KubernetesScheduler {
+    /// # Errors
+    /// `Conflict` as the contract says.
+    pub(super) async fn take(&self, workload: &Workload) -> Result<()> {
+        let id = &workload.id;
+        for attempt in 1..=ATTEMPTS {
+            let recorded = self.recorded(id).await?;
+            let mut leaving = recorded.iter().map(|recorded| &recorded.object.metadata);
+            if leaving.any(|metadata| metadata.deletion_timestamp.is_some()) {
+                return Err(Error::unavailable(format!(
+                    "workload {id} is still being deleted"
+                )));
+            }
+            if let Some(last) = recorded.first()
+                && !workload.supersedes(last.record.generation, &last.record.content)?
+                && self.drift(id, &recorded).await?.is_none()
+            {
+                return Ok(());
+            }
+            match self.write(workload, &recorded).await {
+                // Somebody else was quicker: whether this is still to be taken is asked again.
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                // The namespace has gone since it was seen.
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    self.namespaces.forget(&id.application.scope());
+                }
+                done => return done,
+            }
+            tokio::time::sleep(PAUSE * attempt).await;
+        }
+        Err(Error::unavailable(format!(
+            "workload {id} was changed by others {ATTEMPTS} times while it was applied"
+        )))
+    }
+
+    async fn write(&self, workload: &Workload, recorded: &[Recorded]) -> Result<()> {
+        match workload.releases.as_slice() {
+            [] => self.write_nothing(workload, recorded).await,
+            [set] => self.write_release(workload, set, recorded).await,
+            _ => Err(Error::invalid(format!(
+                "workload {} has {} releases: on Kubernetes one replaces the other by itself",
+                workload.id,
+                workload.releases.len()
+            ))),
+        }
+    }
+
+    /// Remembers that nothing is to run, and stops all instances.
+    async fn write_nothing(&self, workload: &Workload, recorded: &[Recorded]) -> Result<()> {
+        for Recorded { record, object } in recorded {
+            let form = record.form;
+            let mut applied = record.applied.clone();
+            if let Some(applied) = &mut applied {
+                applied["replicas"] = json!(0);
+            }
+            let next = Record {
+                ports: record.ports.clone(),
+                ..Record::new(form, workload, applied, record.parts.clone())
+            };
+            let mut patch = json!({ "metadata": {
+                "annotations": next.annotations(),
+                "resourceVersion": object.metadata.resource_version,
+            } });
+            if form != Form::Jobs {
+                patch["spec"] = json!({ "replicas": 0 });
+            }
+            let api = self.dynamic(form, &workload.id);
+            let name = names::name(&workload.id);
+            let parameters = PatchParams {
+                field_manager: Some(names::MANAGER.to_owned()),
+                ..PatchParams::default()
+            };
+            let patched = within(api.patch(&name, &parameters, &Patch::Merge(patch))).await;
+            patched.map_err(|error| failure(format!("cannot stop {}", workload.id), error))?;
+            if form == Form::Jobs {
+                self.remove_jobs(&workload.id, |_| false).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes what instances cannot start without, then what makes them, which is also the record and refuses whoever is late, and then
+    /// all the rest. What a crash leaves undone of that is told as drift, and done by the next attempt.
+    async fn write_release(
+        &self,
+        workload: &Workload,
+        set: &ReleaseSet,
+        recorded: &[Recorded],
+    ) -> Result<()> {
+        let (id, template) = (&workload.id, &set.template);
+        let environment = parts::environment(id, template);
+        let secret = environment.metadata.name.clone().unwrap_or_default();
+        let pods = pod::template(&self.settings, id, set.release, template, &secret)?;
+        let service = parts::service(id, template)?;
+        let policy = parts::policy(&self.settings, id, template);
+        self.namespaces.provide(&id.application.scope()).await?;
+        self.apply(&denied(id)).await?;
+        self.apply(&parts::account(id)).await?;
+        self.keep(&environment).await?;
+
+        let form = Form::of(template);
+        let rollout = workload.rollout.clone().unwrap_or_default();
+        let spec = controllers::spec(form, id, set.count, &rollout, pods.clone());
+        let all = Parts {
+            policy: serde_json::to_value(&policy.spec).ok(),
+            service: service
+                .as_ref()
+                .and_then(|it| serde_json::to_value(&it.spec).ok()),
+        };
+        let same = recorded
+            .iter()
+            .find(|recorded| recorded.record.form == form);
+        let record = Record::new(form, workload, spec, all);
+        self.record(id, &record, same).await?;
+
+        self.apply(&policy).await?;
+        match service {
+            Some(service) => self.apply(&service).await?,
+            None => self.remove_one::<Service>(id, &names::name(id)).await?,
+        }
+        match parts::budget(id, set.count).filter(|_| form != Form::Jobs) {
+            Some(budget) => self.apply(&budget).await?,
+            None => {
+                self.remove_one::<PodDisruptionBudget>(id, &names::name(id))
+                    .await?;
+            }
+        }
+        if form == Form::Jobs {
+            self.write_jobs(id, set, &pods).await?;
+        }
+        for other in recorded.iter().filter(|other| other.record.form != form) {
+            self.remove_form(id, other.record.form).await?;
+        }
+        let before = recorded
+            .iter()
+            .filter_map(|recorded| recorded.record.environment());
+        let kept: Vec<_> = before.chain([secret.as_str()]).collect();
+        self.forget_environments(id, &kept).await
+    }
+
+    async fn write_jobs(
+        &self,
+        id: &WorkloadId,
+        set: &ReleaseSet,
+        pods: &PodTemplateSpec,
+    ) -> Result<()> {
+        let job = |ordinal| {
+            let restart = set.template.restart;
+            controllers::job(id, set.release, ordinal, restart, pods.clone())
+        };
+        let wanted = controllers::job_names(id, set.release, set.count);
+        self.remove_jobs(id, |name| wanted.iter().any(|wanted| wanted == name))
+            .await?;
+        for ordinal in 0..set.count {
+            self.keep(&job(ordinal)).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes the record, and with it what makes the pods. What is there must be what was read.
+    async fn record(
+        &self,
+        id: &WorkloadId,
+        record: &Record,
+        last: Option<&Recorded>,
+    ) -> Result<()> {
+        let revision = match last {
+            Some(last) => last.object.metadata.resource_version.clone(),
+            None => self.begin(id, record).await?,
+        };
+        let metadata = ObjectMeta {
+            annotations: Some(record.annotations()),
+            resource_version: revision,
+            ..parts::metadata(id)
+        };
+        let object = maker(record.form, metadata, record.applied.as_ref());
+        let parameters = PatchParams::apply(names::MANAGER).force();
+        let api = self.dynamic(record.form, id);
+        let (name, patch) = (names::name(id), Patch::Apply(&object));
+        let applied = within(api.patch(&name, &parameters, &patch)).await;
+        let applied = applied.map_err(|error| failure(format!("cannot apply {id}"), error));
+        applied.map(drop)
+    }
+
+    /// Creates what the record is then applied to, for applying alone does not tell whether somebody else was quicker. It makes nothing yet.
+    async fn begin(&self, id: &WorkloadId, record: &Record) -> Result<Option<String>> {
+        let spec = record.applied.as_ref().map(controllers::idle);
+        let object = maker(record.form, parts::metadata(id), spec.as_ref());
+        let parameters = PostParams {
+            field_manager: Some(names::MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        let api = self.dynamic(record.form, id);
+        match within(api.create(&parameters, &object)).await {
+            Ok(made) => Ok(made.metadata.resource_version),
+            Err(error) if is(&error, 409) => {
+                Err(Error::conflict(format!("somebody else made workload {id}")))
+            }
+            Err(error) => Err(failure(format!("cannot make {id}"), error)),
+        }
+    }
+
+    /// What was applied last of a workload, the newest first: more than one while one form replaces another. Also what is being deleted.
+    pub(super) async fn recorded(&self, id: &WorkloadId) -> Result<Vec<Recorded>> {
+        let mut all = Vec::new();
+        for form in Form::ALL {
+            let api = self.dynamic(form, id);
+            let found = within(api.get_opt(&names::name(id))).await;
+            let found = found.map_err(|error| failure(format!("cannot read {id}"), error))?;
+            if let Some(object) = found {
+                let record = Record::of(form, &object);
+                all.push(Recorded { record, object });
+            }
+        }
+        all.sort_by_key(|recorded| std::cmp::Reverse(recorded.record.generation));
+        Ok(all)
+    }
+
+    /// Removes all that is there of a workload. The environment last, for by that it is still listed: a pod that stops needs none.
+    pub(super) async fn remove_all(&self, id: &WorkloadId) -> Result<()> {
+        // What makes pods first, lest it makes more.
+        for form in Form::ALL {
+            self.remove_form(id, form).await?;
+        }
+        let name = names::name(id);
+        self.remove_one::<Service>(id, &name).await?;
+        self.remove_one::<PodDisruptionBudget>(id, &name).await?;
+        self.remove_one::<NetworkPolicy>(id, &name).await?;
+        self.remove_one::<ServiceAccount>(id, &name).await?;
+        let api: Api<Secret> = self.api(id);
+        for name in self.named(&api, id).await? {
+            self.remove_one::<Secret>(id, &name).await?;
+        }
+        Ok(())
+    }
+
+    async fn remove_form(&self, id: &WorkloadId, form: Form) -> Result<()> {
+        if form == Form::Jobs {
+            self.remove_jobs(id, |_| false).await?;
+        }
+        let api = self.dynamic(form, id);
+        gone(
+            id,
+            within(api.delete(&names::name(id), &in_background())).await,
+        )
+    }
+
+    async fn remove_jobs(&self, id: &WorkloadId, stays: impl Fn(&str) -> bool) -> Result<()> {
+        let api: Api<Job> = self.api(id);
+        for name in self.named(&api, id).await? {
+            if !stays(&name) {
+                gone(id, within(api.delete(&name, &in_background())).await)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the environments of earlier releases that no instance uses any more. One that is to replace another may need that of the
+    /// release before, which is kept.
+    async fn forget_environments(&self, id: &WorkloadId, kept: &[&str]) -> Result<()> {
+        let pods = self.pods(id).await?;
+        let sources = pods
+            .iter()
+            .flat_map(|pod| &pod.spec)
+            .flat_map(|spec| &spec.containers)
+            .flat_map(|container| container.env_from.iter().flatten());
+        let used: Vec<_> = sources
+            .filter_map(|source| source.secret_ref.as_ref())
+            .map(|secret| secret.name.as_str())
+            .collect();
+        let api: Api<Secret> = self.api(id);
+        for name in self.named(&api, id).await? {
+            if !kept.contains(&name.as_str()) && !used.contains(&name.as_str()) {
+                self.remove_one::<Secret>(id, &name).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn remove_one<K>(&self, id: &WorkloadId, name: &str) -> Result<()>
+    where
+        K: Namespaced,
+    {
+        gone(
+            id,
+            within(self.api::<K>(id).delete(name, &in_background())).await,
+        )
+    }
+
+    /// The names of a workload's objects of a kind.
+    pub(super) async fn named<K: Namespaced>(
+        &self,
+        api: &Api<K>,
+        id: &WorkloadId,
+    ) -> Result<Vec<String>> {
+        let request = ListParams::default().labels(&names::query(&names::selected(id)));
+        let found = within(api.list_metadata(&request)).await;
+        let found =
+            found.map_err(|error| failure(format!("cannot list what is of {id}"), error))?;
+        let names = found
+            .items
+            .into_iter()
+            .filter_map(|object| object.metadata.name);
+        Ok(names.collect())
+    }
+
+    /// Applies an object by server-side apply. Fields that others set and this does not stay theirs.
+    async fn apply<K: Namespaced>(&self, object: &K) -> Result<()> {
+        let (api, name) = self.place(object);
+        let parameters = PatchParams::apply(names::MANAGER).force();
+        let applied = within(api.patch(&name, &parameters, &Patch::Apply(object))).await;
+        let doing = || format!("cannot apply {} {name}", K::kind(&()));
+        applied.map(drop).map_err(|error| failure(doing(), error))
+    }
+
+    /// Creates an object that is always the same.
+    async fn keep<K: Namespaced>(&self, object: &K) -> Result<()> {
+        let (api, name) = self.place(object);
+        let parameters = PostParams {
+            field_manager: Some(names::MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        match within(api.create(&parameters, object)).await {
+            Ok(_) => Ok(()),
+            Err(error) if is(&error, 409) => Ok(()),
+            Err(error) => Err(failure(
+                format!("cannot create {} {name}", K::kind(&())),
+                error,
+            )),
+        }
+    }
+
+    fn place<K: Namespaced>(&self, object: &K) -> (Api<K>, String) {
+        let namespace = object.meta().namespace.clone().unwrap_or_default();
+        let name = object.meta().name.clone().unwrap_or_default();
+        (Api::namespaced(self.client.clone(), &namespace), name)
+    }
+
+    pub(super) fn api<K: Namespaced>(&self, id: &WorkloadId) -> Api<K> {
+        Api::namespaced(self.client.clone(), &names::namespace(&id.application))
+    }
+
+    fn dynamic(&self, form: Form, id: &WorkloadId) -> Api<DynamicObject> {
+        let namespace = names::namespace(&id.application);
+        Api::namespaced_with(self.client.clone(), &namespace, &form.resource())
+    }
+}
+
+/// What makes pods, or only the record.
+fn maker(form: Form, metadata: ObjectMeta, spec: Option<&Value>) -> DynamicObject {
+    let resource = form.resource();
+    DynamicObject {
+        types: Some(TypeMeta {
+            api_version: resource.api_version,
+            kind: resource.kind,
+        }),
+        metadata,
+        data: spec.map_or_else(|| json!({}), |spec| json!({ "spec": spec })),
+    }
+}
+
+/// A typed object of a namespace.
+pub(super) trait Namespaced:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + std::fmt::Debug
+    + DeserializeOwned
+    + Serialize
+{
+}
+
+impl<K> Namespaced for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + DeserializeOwned
+        + Serialize
+{
+}
+
+/// Denies what no other policy of the namespace allows.
+fn denied(id: &WorkloadId) -> NetworkPolicy {
+    NetworkPolicy {
+        metadata: ObjectMeta {
+            labels: Some([(names::MANAGED_BY.to_owned(), names::MANAGER.to_owned())].into()),
+            name: Some(DENIED.to_owned()),
+            namespace: Some(names::namespace(&id.application)),
+            ..ObjectMeta::default()
+        },
+        spec: Some(NetworkPolicySpec {
+            pod_selector: Some(Default::default()),
+            policy_types: Some(vec!["Ingress".to_owned(), "Egress".to_owned()]),
+            ..NetworkPolicySpec::default()
+        }),
+    }
+}
+
+fn in_background() -> DeleteParams {
+    DeleteParams {
+        propagation_policy: Some(PropagationPolicy::Background),
+        ..DeleteParams::default()
+    }
+}
+
+/// What is not there need not be removed.
+fn gone<T>(id: &WorkloadId, answer: Result<T, KubeError>) -> Result<()> {
+    match answer {
+        Ok(_) => Ok(()),
+        Err(error) if is(&error, 404) => Ok(()),
+        Err(error) => Err(failure(format!("cannot remove what is of {id}"), error)),
+    }
+}

@@ -1,0 +1,213 @@
+//! [`Scheduler`] over the cluster's own controllers, which roll by themselves.
+
+mod applying;
+mod controllers;
+mod exec;
+mod logs;
+mod names;
+mod observing;
+mod parts;
+mod pod;
+mod record;
+mod settings;
+mod watching;
+
+use std::{collections::BTreeSet, fmt, sync::Arc};
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::core::v1::{ConfigMap, Node as KubernetesNode, Pod, Secret};
+use kube::{Api, Client, Resource, ResourceExt as _, api::ListParams};
+use serde::de::DeserializeOwned;
+use tappaas_core::{
+    Clock, Error, Result,
+    backend::{
+        Exec, ExecRequest, LogLine, LogRequest, Node, Peer, PeerAddress, Scheduler,
+        SchedulerCapabilities, Track, Workload, WorkloadId, WorkloadStatus,
+    },
+    model::ApplicationKey,
+    placement::{Capacity, Offer},
+};
+
+pub(crate) use self::record::difference;
+pub use self::settings::{Egress, GatewaySource, SchedulerSettings};
+use crate::{
+    failure::{failure, within},
+    quantity::quantity,
+    store::Namespaces,
+};
+
+/// Objects per request of a listing.
+const CHUNK: u32 = 500;
+
+/// Runs workloads on a Kubernetes cluster (1.33 or later): instances that run on as a Deployment, those with a volume for writing as a
+/// StatefulSet, those that run once as Jobs.
+///
+/// Each environment has a namespace, each workload a Service, a NetworkPolicy and, with several instances, a PodDisruptionBudget. Pods
+/// fulfil the restricted profile of the Pod Security Standards. What can change is applied by server-side apply; secrets and jobs are made
+/// anew instead.
+///
+/// What was applied last is written on the object that makes the pods, and changed by compare-and-swap: so a controller that lags cannot
+/// move a workload back.
+pub struct KubernetesScheduler {
+    client: Client,
+    settings: SchedulerSettings,
+    clock: Arc<dyn Clock>,
+    namespaces: Namespaces,
+}
+
+impl KubernetesScheduler {
+    /// A scheduler on the cluster that `client` speaks to.
+    pub fn new(client: Client, settings: SchedulerSettings, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            namespaces: Namespaces::new(client.clone()),
+            client,
+            settings,
+            clock,
+        }
+    }
+
+    /// The workloads that an object of a kind is left of.
+    async fn left<K>(&self, left: &mut BTreeSet<WorkloadId>) -> Result<()>
+    where
+        K: Resource<DynamicType = ()> + Clone + fmt::Debug + DeserializeOwned,
+    {
+        let api: Api<K> = Api::all(self.client.clone());
+        let ours = format!("{}={}", names::MANAGED_BY, names::MANAGER);
+        let mut request = ListParams::default().labels(&ours).limit(CHUNK);
+        loop {
+            let page = within(api.list_metadata(&request)).await;
+            let page = page.map_err(|error| {
+                failure(
+                    format!("cannot list objects of kind {}", K::kind(&())),
+                    error,
+                )
+            })?;
+            left.extend(
+                page.items
+                    .iter()
+                    .filter_map(|it| names::workload(&it.metadata)),
+            );
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => request = request.continue_token(&token),
+                None => return Ok(()),
+            }
+        }
+    }
+}
+
+impl fmt::Debug for KubernetesScheduler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KubernetesScheduler")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Scheduler for KubernetesScheduler {
+    fn capabilities(&self) -> SchedulerCapabilities {
+        SchedulerCapabilities {
+            stepwise: false,
+            limits: true,
+            host_stack: false,
+            dial_endpoints: false,
+            service_endpoints: true,
+            finds_ports: false,
+            keeps_logs: false,
+            stop_signals: false,
+        }
+    }
+
+    async fn nodes(&self) -> Result<Vec<Node>> {
+        let api: Api<KubernetesNode> = Api::all(self.client.clone());
+        let found = within(api.list(&ListParams::default())).await;
+        let found = found.map_err(|error| failure("cannot list the nodes", error))?;
+        Ok(found.items.iter().map(node).collect())
+    }
+
+    async fn apply(&self, workload: &Workload) -> Result<()> {
+        self.take(workload).await
+    }
+
+    async fn observe(&self, id: &WorkloadId) -> Result<Option<WorkloadStatus>> {
+        self.look(id).await
+    }
+
+    async fn list(&self) -> Result<Vec<WorkloadId>> {
+        let mut left = BTreeSet::new();
+        self.left::<Deployment>(&mut left).await?;
+        self.left::<StatefulSet>(&mut left).await?;
+        self.left::<ConfigMap>(&mut left).await?;
+        self.left::<Pod>(&mut left).await?;
+        // Made first and removed last: by it what a crash left is found.
+        self.left::<Secret>(&mut left).await?;
+        Ok(left.into_iter().collect())
+    }
+
+    async fn remove(&self, id: &WorkloadId) -> Result<()> {
+        self.remove_all(id).await
+    }
+
+    async fn logs(&self, request: &LogRequest) -> Result<BoxStream<'static, Result<LogLine>>> {
+        self.read(request).await
+    }
+
+    async fn exec(&self, request: &ExecRequest) -> Result<Exec> {
+        self.run(request).await
+    }
+
+    async fn peer(&self, from: &ApplicationKey, peer: &Peer) -> Result<PeerAddress> {
+        if from.scope() != peer.application.scope() {
+            return Err(Error::invalid(format!(
+                "{from} cannot be bound to {}, which is in another environment",
+                peer.application
+            )));
+        }
+        let id = WorkloadId {
+            application: peer.application.clone(),
+            process: peer.process.clone(),
+            track: Track::Stable,
+        };
+        Ok(PeerAddress {
+            host: parts::host(&id),
+            port: parts::service_port(&peer.port),
+            listen: None,
+        })
+    }
+
+    async fn watch(&self) -> Result<BoxStream<'static, WorkloadId>> {
+        Ok(watching::watch(&self.client))
+    }
+}
+
+fn node(node: &KubernetesNode) -> Node {
+    let status = node.status.clone().unwrap_or_default();
+    let amounts = status.allocatable.unwrap_or_default();
+    let amount = |name: &str| amounts.get(name).map_or(0.0, |amount| quantity(&amount.0));
+    let conditions = status.conditions.unwrap_or_default();
+    let ready = |type_: &str, status: &str| type_ == "Ready" && status == "True";
+    let cordoned = node
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.unschedulable)
+        .unwrap_or(false);
+    Node {
+        name: node.name_any(),
+        offer: Offer {
+            capacity: Capacity {
+                cpu_millis: (amount("cpu") * 1000.0) as u64,
+                memory: amount("memory") as u64,
+                instances: amount("pods") as u32,
+            },
+            labels: node.labels().clone(),
+            taints: Vec::new(),
+        },
+        ready: !cordoned && conditions.iter().any(|one| ready(&one.type_, &one.status)),
+        notes: cordoned
+            .then(|| "it is cordoned".to_owned())
+            .into_iter()
+            .collect(),
+    }
+}

@@ -1,0 +1,379 @@
+//! What an instance is, as Kubernetes writes it.
+
+use std::{collections::BTreeMap, path::Path};
+
+use k8s_openapi::{
+    api::core::v1::{
+        Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvFromSource, ExecAction,
+        HTTPGetAction, Lifecycle, LifecycleHandler, PersistentVolumeClaimVolumeSource,
+        PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile,
+        SecretEnvSource, SecurityContext, SleepAction, TCPSocketAction, Toleration,
+        TopologySpreadConstraint, Volume, VolumeMount,
+    },
+    apimachinery::pkg::{
+        api::resource::Quantity, apis::meta::v1::ObjectMeta, util::intstr::IntOrString,
+    },
+};
+use sha2::{Digest as _, Sha256};
+use tappaas_core::{
+    Error, Name, Result,
+    backend::{Mount, Template, WorkloadId},
+    model::{self, Port, ProbeCheck, Resources, User},
+    placement::Spread,
+};
+
+use super::{names, parts, settings::SchedulerSettings};
+
+/// What an instance may write to besides volumes, as on one machine.
+const TMP: &str = "/tmp";
+/// The bytes that it may hold.
+const TMP_MAX: &str = "1Gi";
+/// Users of applications begin here: far from those of machines and of images.
+const USERS: u32 = 1 << 30;
+/// How often the readiness of what has just started is asked for, in seconds.
+const READY_PERIOD: i32 = 1;
+
+/// The template of a workload's pods, in which `environment` names the secret with their environment.
+///
+/// # Errors
+/// `Unsupported`, naming what of the template no pod can have.
+pub(super) fn template(
+    settings: &SchedulerSettings,
+    id: &WorkloadId,
+    release: u64,
+    template: &Template,
+    environment: &str,
+) -> Result<PodTemplateSpec> {
+    check(id, template)?;
+    let mut labels = names::labels(id);
+    labels.insert(names::RELEASE.to_owned(), release.to_string());
+    let peers = template.peers.iter();
+    labels.extend(peers.map(|peer| (names::reaches(&peer.application.name), String::new())));
+    Ok(PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(labels),
+            ..ObjectMeta::default()
+        }),
+        spec: Some(spec(settings, id, template, environment)),
+    })
+}
+
+fn check(id: &WorkloadId, template: &Template) -> Result<()> {
+    if template.user == User::Root {
+        return Err(Error::unsupported(format!(
+            "process {} asks for root, which namespaces of the restricted profile do not admit: use an image that needs none",
+            id.process
+        )));
+    }
+    if template.stop.signal != "SIGTERM" {
+        return Err(Error::unsupported(format!(
+            "process {} asks for the stop signal {}: on Kubernetes it is SIGTERM, or what the image says",
+            id.process, template.stop.signal
+        )));
+    }
+    let scope = id.application.scope();
+    let mut peers = template.peers.iter();
+    if let Some(peer) = peers.find(|peer| peer.application.scope() != scope) {
+        return Err(Error::invalid(format!(
+            "process {} cannot reach {}, which is in another environment",
+            id.process, peer.application
+        )));
+    }
+    Ok(())
+}
+
+fn spec(
+    settings: &SchedulerSettings,
+    id: &WorkloadId,
+    template: &Template,
+    environment: &str,
+) -> PodSpec {
+    let placement = &template.placement;
+    let user = i64::from(user(id));
+    let delay = delay(settings, template);
+    PodSpec {
+        automount_service_account_token: Some(false),
+        containers: vec![container(settings, id, template, environment)],
+        enable_service_links: Some(false),
+        node_selector: Some(placement.node_labels.clone()).filter(|labels| !labels.is_empty()),
+        security_context: Some(PodSecurityContext {
+            fs_group: Some(user),
+            run_as_group: Some(user),
+            run_as_non_root: Some(true),
+            run_as_user: Some(user),
+            seccomp_profile: Some(SeccompProfile {
+                type_: "RuntimeDefault".to_owned(),
+                ..SeccompProfile::default()
+            }),
+            ..PodSecurityContext::default()
+        }),
+        service_account_name: Some(names::name(id)),
+        termination_grace_period_seconds: Some(delay + i64::from(template.stop.grace_seconds)),
+        tolerations: Some(tolerations(template)).filter(|all| !all.is_empty()),
+        topology_spread_constraints: Some(spread(id, template)),
+        volumes: Some(volumes(&template.mounts)),
+        ..PodSpec::default()
+    }
+}
+
+fn container(
+    settings: &SchedulerSettings,
+    id: &WorkloadId,
+    template: &Template,
+    environment: &str,
+) -> Container {
+    let registry = settings.registry(&template.image.repository);
+    let image = match registry {
+        Some(registry) => format!("{registry}/{}", template.image),
+        None => template.image.to_string(),
+    };
+    let delay = delay(settings, template);
+    Container {
+        command: template
+            .command
+            .as_ref()
+            .map(|command| literal(command.argv())),
+        env_from: Some(vec![EnvFromSource {
+            secret_ref: Some(SecretEnvSource {
+                name: environment.to_owned(),
+                optional: None,
+            }),
+            ..EnvFromSource::default()
+        }]),
+        image: Some(image),
+        image_pull_policy: Some("IfNotPresent".to_owned()),
+        lifecycle: (delay > 0).then(|| Lifecycle {
+            pre_stop: Some(LifecycleHandler {
+                sleep: Some(SleepAction { seconds: delay }),
+                ..LifecycleHandler::default()
+            }),
+            ..Lifecycle::default()
+        }),
+        liveness_probe: template
+            .probes
+            .liveness
+            .as_ref()
+            .map(|it| probe(it, template)),
+        name: id.process.to_string(),
+        ports: Some(template.ports.iter().map(port).collect()),
+        readiness_probe: readiness(template),
+        resources: Some(resources(settings, template)),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            capabilities: Some(Capabilities {
+                drop: Some(vec!["ALL".to_owned()]),
+                ..Capabilities::default()
+            }),
+            read_only_root_filesystem: Some(true),
+            ..SecurityContext::default()
+        }),
+        startup_probe: template
+            .probes
+            .startup
+            .as_ref()
+            .map(|it| probe(it, template)),
+        // What an application last said is the best reason there is for its end.
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        volume_mounts: Some(mounts(&template.mounts)),
+        ..Container::default()
+    }
+}
+
+/// Kubernetes replaces `$(NAME)` in words and takes `$$` for `$`; on one machine they are what they are.
+fn literal(words: Vec<String>) -> Vec<String> {
+    let words = words.into_iter();
+    words.map(|word| word.replace('$', "$$")).collect()
+}
+
+/// The user that an application runs as, everywhere the same.
+fn user(id: &WorkloadId) -> u32 {
+    let hash = Sha256::digest(id.application.to_string());
+    let number = hash
+        .iter()
+        .take(4)
+        .fold(0, |number, byte| number << 8 | u32::from(*byte));
+    USERS | number >> 2
+}
+
+/// Seconds that an instance goes on once it is to stop: only what gets requests has anybody to tell.
+fn delay(settings: &SchedulerSettings, template: &Template) -> i64 {
+    match template.ports.is_empty() {
+        true => 0,
+        false => i64::try_from(settings.drain_delay.as_secs()).unwrap_or(0),
+    }
+}
+
+fn port(port: &Port) -> ContainerPort {
+    ContainerPort {
+        container_port: port.number.into(),
+        name: Some(parts::port_name(port)),
+        protocol: Some("TCP".to_owned()),
+        ..ContainerPort::default()
+    }
+}
+
+/// Without a probe: a connection to the first port. What has none is ready when it runs.
+fn readiness(template: &Template) -> Option<Probe> {
+    let given = template.probes.readiness.as_ref();
+    let mut probe = match (given, template.ports.first()) {
+        (Some(given), _) => probe(given, template),
+        (None, Some(_)) => probe(&model::Probe::new(ProbeCheck::Tcp { port: None }), template),
+        (None, None) => return None,
+    };
+    // A new instance is waited for, and Kubernetes has one period for both. So long as was asked for it may fail all the same.
+    let period = probe
+        .period_seconds
+        .unwrap_or(READY_PERIOD)
+        .max(READY_PERIOD);
+    probe.failure_threshold = probe
+        .failure_threshold
+        .map(|failures| failures.saturating_mul(period));
+    probe.period_seconds = Some(READY_PERIOD);
+    Some(probe)
+}
+
+fn probe(probe: &model::Probe, template: &Template) -> Probe {
+    let number = |name: &Option<Name>| {
+        let named = template
+            .ports
+            .iter()
+            .find(|port| Some(&port.name) == name.as_ref());
+        let port = named.or_else(|| template.ports.first());
+        IntOrString::Int(port.map_or(Port::DEFAULT, |port| port.number).into())
+    };
+    let mut made = Probe {
+        failure_threshold: Some(int(probe.failures)),
+        initial_delay_seconds: Some(int(probe.delay_seconds)),
+        period_seconds: Some(int(probe.period_seconds)),
+        timeout_seconds: Some(int(probe.timeout_seconds)),
+        ..Probe::default()
+    };
+    match &probe.check {
+        ProbeCheck::Http { path, port } => {
+            made.http_get = Some(HTTPGetAction {
+                path: Some(path.clone()),
+                port: number(port),
+                ..HTTPGetAction::default()
+            });
+        }
+        ProbeCheck::Tcp { port } => {
+            made.tcp_socket = Some(TCPSocketAction {
+                port: number(port),
+                ..TCPSocketAction::default()
+            });
+        }
+        ProbeCheck::Exec { command } => {
+            made.exec = Some(ExecAction {
+                command: Some(command.argv()),
+            });
+        }
+    }
+    made
+}
+
+fn int(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+fn resources(settings: &SchedulerSettings, template: &Template) -> ResourceRequirements {
+    let asked = &template.resources;
+    let limits = Resources {
+        cpu_millis: asked.cpu_millis.or(settings.limits.cpu_millis),
+        memory: asked.memory.or(settings.limits.memory),
+        // Kubernetes has a limit of processes for a node alone.
+        pids: None,
+    };
+    ResourceRequirements {
+        limits: Some(quantities(&limits)),
+        requests: Some(quantities(&template.placement.requests)),
+        ..ResourceRequirements::default()
+    }
+}
+
+fn quantities(resources: &Resources) -> BTreeMap<String, Quantity> {
+    let cpu = resources.cpu_millis.map(|cpu| ("cpu", format!("{cpu}m")));
+    let memory = resources.memory.map(|bytes| ("memory", bytes.to_string()));
+    let each = cpu.into_iter().chain(memory);
+    each.map(|(name, amount)| (name.to_owned(), Quantity(amount)))
+        .collect()
+}
+
+fn tolerations(template: &Template) -> Vec<Toleration> {
+    let each = template
+        .placement
+        .tolerations
+        .iter()
+        .map(|toleration| Toleration {
+            key: Some(toleration.key.clone()),
+            operator: Some(match toleration.value {
+                Some(_) => "Equal".to_owned(),
+                None => "Exists".to_owned(),
+            }),
+            value: toleration.value.clone(),
+            ..Toleration::default()
+        });
+    each.collect()
+}
+
+/// Instances keep apart where they can; asked to, evenly over zones first.
+fn spread(id: &WorkloadId, template: &Template) -> Vec<TopologySpreadConstraint> {
+    let over = |topology: &str| TopologySpreadConstraint {
+        label_selector: Some(names::selector(names::selected(id))),
+        max_skew: 1,
+        topology_key: topology.to_owned(),
+        when_unsatisfiable: "ScheduleAnyway".to_owned(),
+        ..TopologySpreadConstraint::default()
+    };
+    let (node, zone) = (
+        over("kubernetes.io/hostname"),
+        over("topology.kubernetes.io/zone"),
+    );
+    match template.placement.spread {
+        Some(Spread::Node) => vec![node],
+        Some(Spread::Zone) | None => vec![zone, node],
+    }
+}
+
+fn volumes(mounts: &[Mount]) -> Vec<Volume> {
+    let claims = mounts.iter().map(|mount| Volume {
+        name: names::claim(&mount.volume),
+        persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+            claim_name: names::claim(&mount.volume),
+            read_only: Some(mount.read_only),
+        }),
+        ..Volume::default()
+    });
+    let tmp = Volume {
+        name: "tmp".to_owned(),
+        empty_dir: Some(EmptyDirVolumeSource {
+            size_limit: Some(Quantity(TMP_MAX.to_owned())),
+            ..EmptyDirVolumeSource::default()
+        }),
+        ..Volume::default()
+    };
+    claims
+        .chain([tmp].into_iter().filter(|_| has_tmp(mounts)))
+        .collect()
+}
+
+/// A volume may take its place.
+fn has_tmp(mounts: &[Mount]) -> bool {
+    mounts.iter().all(|mount| mount.path != Path::new(TMP))
+}
+
+fn mounts(mounts: &[Mount]) -> Vec<VolumeMount> {
+    let claims = mounts.iter().map(|mount| VolumeMount {
+        mount_path: mount.path.display().to_string(),
+        name: names::claim(&mount.volume),
+        read_only: Some(mount.read_only),
+        ..VolumeMount::default()
+    });
+    let tmp = VolumeMount {
+        mount_path: TMP.to_owned(),
+        name: "tmp".to_owned(),
+        ..VolumeMount::default()
+    };
+    claims
+        .chain([tmp].into_iter().filter(|_| has_tmp(mounts)))
+        .collect()
+}

@@ -1,0 +1,98 @@
+use std::{collections::BTreeMap, time::Duration};
+
+use tappaas_core::{Error, Result, backend::Repository, model::Resources};
+
+/// How a [`KubernetesScheduler`](crate::KubernetesScheduler) runs workloads.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SchedulerSettings {
+    /// Where the cluster's nodes pull images from, such as `registry.example:5000`, if a repository does not name its registry.
+    pub registry: Option<String>,
+    /// How long an instance that is to stop goes on as before, so that all who send it requests learn that it goes. Whole seconds.
+    pub drain_delay: Duration,
+    /// What an instance may use if its process does not say.
+    pub limits: Resources,
+    /// Who brings requests from outside, and so may reach routed ports; nobody else may.
+    pub gateways: Vec<GatewaySource>,
+    /// Networks, in CIDR notation, that instances may reach without a binding.
+    pub egress: Vec<Egress>,
+}
+
+/// Where requests from outside come from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum GatewaySource {
+    /// Pods with all of some labels, in namespaces with all of others.
+    Pods {
+        /// The labels of their namespaces; at least one.
+        namespace_labels: BTreeMap<String, String>,
+        /// Their own labels; at least one.
+        pod_labels: BTreeMap<String, String>,
+    },
+    /// A network, in CIDR notation: that of a gateway outside of the cluster.
+    Network(String),
+}
+
+/// A network that instances may reach.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Egress {
+    /// The network.
+    pub network: String,
+    /// The parts of it that they may not.
+    pub except: Vec<String>,
+}
+
+/// The networks of RFC 1918, RFC 6598 and RFC 3927: where clusters have their nodes, pods and services, and clouds their secrets.
+const PRIVATE: [&str; 5] = [
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+];
+
+impl SchedulerSettings {
+    /// Settings for requests from these gateways.
+    ///
+    /// # Errors
+    /// `Invalid` if there is none, so that no request would ever arrive, or one is everybody.
+    pub fn new(gateways: Vec<GatewaySource>) -> Result<Self> {
+        if gateways.is_empty() {
+            return Err(Error::invalid(
+                "name where requests from outside come from: the gateway's pods by labels, or its network",
+            ));
+        }
+        let anybody = |gateway: &GatewaySource| match gateway {
+            GatewaySource::Pods {
+                namespace_labels,
+                pod_labels,
+            } => namespace_labels.is_empty() || pod_labels.is_empty(),
+            GatewaySource::Network(_) => false,
+        };
+        if gateways.iter().any(anybody) {
+            return Err(Error::invalid(
+                "a gateway without labels of its pods and of their namespace would be every pod",
+            ));
+        }
+        Ok(Self {
+            registry: None,
+            drain_delay: Duration::from_secs(5),
+            limits: Resources {
+                cpu_millis: None,
+                memory: Some(512 << 20),
+                pids: None,
+            },
+            gateways,
+            egress: vec![Egress {
+                network: "0.0.0.0/0".to_owned(),
+                except: PRIVATE.map(str::to_owned).to_vec(),
+            }],
+        })
+    }
+
+    /// The prefix of an image's name.
+    pub(super) fn registry(&self, repository: &Repository) -> Option<&str> {
+        match repository.registry() {
+            Some(_) => None,
+            None => self.registry.as_deref(),
+        }
+    }
+}

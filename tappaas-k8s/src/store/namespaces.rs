@@ -1,0 +1,136 @@
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Api, Client,
+    api::{DynamicObject, PostParams},
+};
+use tappaas_core::{Error, ErrorKind, Key, Kind, Result, Scope};
+use tokio::time::Instant;
+
+use super::place::{self, new_namespace};
+use crate::failure::{failure, is, within};
+
+/// Of more namespaces the environments are looked up again.
+const KNOWN_MAX: usize = 100_000;
+
+/// How long a namespace is taken for somebody else's, though it may have become ours.
+const FOREIGN_FOR: Duration = Duration::from_secs(5);
+
+/// Which environment each namespace is of.
+#[derive(Debug)]
+pub(crate) struct Namespaces {
+    api: Api<Namespace>,
+    known: Mutex<HashMap<String, Known>>,
+}
+
+#[derive(Clone, Debug)]
+struct Known {
+    /// `None` if it is somebody else's.
+    scope: Option<Scope>,
+    at: Instant,
+}
+
+impl Known {
+    /// Whose a namespace of ours is never changes: the name follows from the labels.
+    fn holds(&self) -> bool {
+        self.scope.is_some() || self.at.elapsed() < FOREIGN_FOR
+    }
+}
+
+impl Namespaces {
+    pub(crate) fn new(client: Client) -> Self {
+        Self {
+            api: Api::all(client),
+            known: Mutex::default(),
+        }
+    }
+
+    /// The key of an object; `None` if it is in a namespace of somebody else, or has a name that is not ours.
+    ///
+    /// An object of ours says by its labels where it is. One that a person made need not: then the namespace is asked.
+    pub(super) async fn key(&self, kind: Kind, object: &DynamicObject) -> Result<Option<Key>> {
+        let metadata = &object.metadata;
+        let name = metadata.name.as_deref().unwrap_or_default();
+        let Some(namespace) = &metadata.namespace else {
+            return Ok(place::key(kind, name));
+        };
+        let labels = metadata.labels.as_ref();
+        let scope = match labels.and_then(|labels| place::environment(namespace, labels)) {
+            Some(scope) => Some(scope),
+            None => self.environment(namespace).await?,
+        };
+        let key = scope.map(|scope| Key::new(kind, scope, name));
+        Ok(key.filter(|key| key.check().is_ok()))
+    }
+
+    /// Sees to it that an environment has its namespace.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if somebody else has one of that name.
+    pub(crate) async fn provide(&self, environment: &Scope) -> Result<()> {
+        let name = place::namespace(environment);
+        if self.environment(&name).await?.is_some() {
+            return Ok(());
+        }
+        let namespace = new_namespace(environment);
+        match within(self.api.create(&PostParams::default(), &namespace)).await {
+            Ok(_) => {
+                self.lock().remove(&name);
+                return Ok(());
+            }
+            // Somebody else was quicker, who need not be one of us.
+            Err(error) if is(&error, 409) => {}
+            Err(error) => return Err(failure(format!("cannot create namespace {name}"), error)),
+        }
+        match self.look_up(&name).await? {
+            Some(_) => Ok(()),
+            None => Err(Error::new(
+                ErrorKind::AlreadyExists,
+                format!(
+                    "namespace {name} of environment {environment} is not labelled as ours: delete it, or label it"
+                ),
+            )),
+        }
+    }
+
+    /// Forgets a namespace that has gone.
+    pub(crate) fn forget(&self, environment: &Scope) {
+        self.lock().remove(&place::namespace(environment));
+    }
+
+    /// The environment of a namespace; `None` if there is no such namespace, or it is somebody else's.
+    async fn environment(&self, namespace: &str) -> Result<Option<Scope>> {
+        let known = self.lock().get(namespace).cloned();
+        match known {
+            Some(known) if known.holds() => Ok(known.scope),
+            _ => self.look_up(namespace).await,
+        }
+    }
+
+    async fn look_up(&self, namespace: &str) -> Result<Option<Scope>> {
+        let found = within(self.api.get_metadata_opt(namespace)).await;
+        let found =
+            found.map_err(|error| failure(format!("cannot read namespace {namespace}"), error))?;
+        let labels = found.and_then(|found| found.metadata.labels);
+        let scope = labels.and_then(|labels| place::environment(namespace, &labels));
+        let mut known = self.lock();
+        if known.len() >= KNOWN_MAX {
+            known.clear();
+        }
+        let looked_up = Known {
+            scope: scope.clone(),
+            at: Instant::now(),
+        };
+        known.insert(namespace.to_owned(), looked_up);
+        Ok(scope)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,361 @@
+//! The whole platform over the cluster: objects, workloads and routes, driven by core's controllers.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::stream::{self, BoxStream, StreamExt as _};
+use kube::Client;
+use tappaas_core::{
+    Error, Name, Result, Scope,
+    backend::{BuildId, BuildOutcome, BuildRequest, Builder, BuilderCapabilities, Image, LogLine},
+    controller::Settings,
+    memory,
+    model::{
+        ApplicationContent, ApplicationKey, Command, Operation, OperationSpec, OperationState,
+        Process, Rollout, Source,
+    },
+    platform::{Accepted, Backends, Deployment, Platform},
+};
+use tappaas_k8s::{
+    Installation, KubernetesIngress, KubernetesScheduler, KubernetesStore, definitions,
+};
+use tappaas_testkit::conformance::{ingress::IngressFixture as _, stays, until};
+use tokio::task::JoinHandle;
+
+use crate::{
+    cluster::{apply, client, client_of, define},
+    node::{Node, WallClock},
+    stage::{Stage, by_gateway},
+};
+
+/// Objects of others' tests are none of this platform's.
+const GROUP: &str = "platform.tappaas.dev";
+const HOST: &str = "shop.example";
+
+/// A platform whose controllers run, alone on the cluster.
+struct World {
+    platform: Platform,
+    key: ApplicationKey,
+    node: Node,
+    stage: Arc<Stage>,
+    controllers: JoinHandle<()>,
+    cpu_millis: u32,
+}
+
+impl World {
+    async fn new(environment: &str, cpu_millis: u32) -> Self {
+        let (node, stage) = (Node::take().await, Stage::take(by_gateway()).await);
+        let client = operator().await;
+        let (clock, ids) = (Arc::new(WallClock), Arc::new(memory::Ids::new()));
+        let settings = Node::settings();
+        let scheduler = KubernetesScheduler::new(client.clone(), settings, clock.clone());
+        let ingress = KubernetesIngress::connect(client.clone(), by_gateway()).await;
+        let ingress = ingress.unwrap();
+        let store = KubernetesStore::new(client, GROUP, clock.clone(), ids.clone());
+        let backends = Backends {
+            store: Arc::new(store),
+            builder: Arc::new(Given),
+            registry: Arc::new(memory::Registry::new()),
+            scheduler: Arc::new(scheduler),
+            ingress: Arc::new(ingress),
+            volumes: Arc::new(memory::Volumes::new()),
+        };
+        let platform = Platform::new(backends, Settings::default(), clock, ids).unwrap();
+        let running = platform.clone();
+        let controllers = tokio::spawn(async move { running.run().await });
+        platform.client().sync().await;
+        let [tenant, project, environment, name] =
+            ["platform", "shop", environment, "shop"].map(|name| Name::new(name).unwrap());
+        platform
+            .create_environment(&tenant, &project, &environment)
+            .await
+            .unwrap();
+        let scope = Scope::environment(tenant, project, environment);
+        Self {
+            platform,
+            key: ApplicationKey::new(&scope, name.as_str()).unwrap(),
+            node,
+            stage: Arc::new(stage),
+            controllers,
+            cpu_millis,
+        }
+    }
+
+    /// What runs `words` of the programs' image.
+    fn content(&self, words: &[&str]) -> ApplicationContent {
+        let words = words.iter().map(|&word| word.to_owned());
+        let mut web = Process {
+            command: Some(Command::Exec(words.collect())),
+            ..Process::default()
+        };
+        // Which the cluster writes in another way, such as `200M`.
+        web.resources.cpu_millis = Some(self.cpu_millis);
+        web.resources.memory = Some(200_000_000);
+        let mut content: ApplicationContent = serde_json::from_value(serde_json::json!({
+            "source": Source::Image {
+                reference: "programs".to_owned(),
+                image: self.node.image.clone(),
+            },
+            "routes": [{ "hosts": [HOST], "path": "/", "process": "web" }],
+        }))
+        .unwrap();
+        content.processes.insert(web_name(), web);
+        content.rollout = Rollout {
+            deadline_seconds: 60,
+            ..Rollout::default()
+        };
+        content
+    }
+
+    async fn deployed(&self, words: &[&str], count: u32) -> Operation {
+        let deployment = Deployment {
+            content: self.content(words),
+            scale: BTreeMap::from([(web_name(), count)]),
+        };
+        let accepted = self.platform.deploy(&self.key, deployment).await.unwrap();
+        self.ended(&accepted).await
+    }
+
+    async fn ended(&self, accepted: &Accepted) -> Operation {
+        let id = accepted.operation.clone().expect("something changed");
+        until("the operation ends", async || {
+            let operation = self
+                .platform
+                .client()
+                .get::<OperationSpec>(&self.key.scope(), &id)?;
+            Ok(operation.filter(|operation| operation.status.state.ended()))
+        })
+        .await
+        .unwrap()
+    }
+
+    async fn healthy(&self, operation: Operation) {
+        let status = operation.status;
+        assert_eq!(
+            status.state,
+            OperationState::Succeeded,
+            "{}",
+            status.message
+        );
+    }
+
+    async fn answers(&self, body: &str) {
+        until(body, async || {
+            let reply = self.stage.request(HOST, "/x").await;
+            Ok(reply
+                .is_ok_and(|it| it.status == 200 && it.body == body)
+                .then_some(()))
+        })
+        .await
+        .unwrap();
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.controllers.abort();
+    }
+}
+
+fn web_name() -> Name {
+    Name::new("web").unwrap()
+}
+
+/// A client with the rights that an installed operator has.
+async fn operator() -> Client {
+    let admin = client().await;
+    define(&admin, definitions(GROUP)).await;
+    let installation = Installation {
+        namespace: "platform-system".to_owned(),
+        group: GROUP.to_owned(),
+        image: "none.example/tappaas:1".to_owned(),
+        arguments: Vec::new(),
+        replicas: 0,
+    };
+    apply(&admin, &installation.objects()).await;
+    client_of("platform-system:tappaas").await
+}
+
+/// Requests without a pause, until it is told to stop.
+struct Load {
+    over: Arc<AtomicBool>,
+    asked: Arc<AtomicU64>,
+    lanes: Vec<JoinHandle<Vec<String>>>,
+}
+
+impl Load {
+    fn new(stage: &Arc<Stage>) -> Self {
+        let (over, asked) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicU64::new(0)),
+        );
+        let lanes = (0..4).map(|_| {
+            let (stage, over, asked) = (stage.clone(), over.clone(), asked.clone());
+            tokio::spawn(async move {
+                let mut failed = Vec::new();
+                while !over.load(Ordering::Relaxed) {
+                    match stage.request(HOST, "/x").await {
+                        Ok(reply) if reply.status == 200 => {}
+                        other => failed.push(format!("{other:?}")),
+                    }
+                    asked.fetch_add(1, Ordering::Relaxed);
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+                failed
+            })
+        });
+        Self {
+            lanes: lanes.collect(),
+            over,
+            asked,
+        }
+    }
+
+    /// Fails if any request did.
+    async fn end(self) {
+        self.over.store(true, Ordering::Relaxed);
+        for lane in self.lanes {
+            let failed = lane.await.unwrap();
+            let asked = self.asked.load(Ordering::Relaxed);
+            assert!(
+                failed.is_empty(),
+                "{} of {asked} failed: {:?}",
+                failed.len(),
+                failed.first()
+            );
+        }
+        assert!(
+            self.asked.load(Ordering::Relaxed) > 100,
+            "there was no load"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_is_deployed_replaced_refused_scaled_and_destroyed() {
+    let world = World::new("whole", 50).await;
+    let first = world
+        .deployed(&["/program", "serve", "one", "1ms"], 2)
+        .await;
+    world.healthy(first).await;
+    world.answers("one /x").await;
+
+    let load = Load::new(&world.stage);
+    let second = world
+        .deployed(&["/program", "serve", "two", "1ms"], 2)
+        .await;
+    world.healthy(second).await;
+    world.answers("two /x").await;
+
+    let refused = world.deployed(&["/program", "exit", "3"], 2).await;
+    assert_eq!(refused.status.state, OperationState::Failed);
+    let message = refused.status.message;
+    assert!(message.contains("exited with code 3"), "{message}");
+    world.answers("two /x").await;
+
+    let back = world.platform.rollback(&world.key, Some(1)).await.unwrap();
+    let back = world.ended(&back).await;
+    world.healthy(back).await;
+    world.answers("one /x").await;
+
+    let counts = BTreeMap::from([(web_name(), 3)]);
+    let scaled = world.platform.scale(&world.key, counts).await.unwrap();
+    let scaled = world.ended(&scaled).await;
+    world.healthy(scaled).await;
+    load.end().await;
+
+    let destroyed = world.platform.destroy(&world.key).await.unwrap();
+    let destroyed = world.ended(&destroyed).await;
+    world.healthy(destroyed).await;
+    let gone = until("nothing is left", async || {
+        let left = world.node.left(&world.key).await;
+        Ok(left.is_empty().then_some(()))
+    });
+    gone.await.unwrap();
+    let reply = world.stage.request(HOST, "/x").await.unwrap();
+    assert_eq!(reply.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_changed_by_hand_is_set_right() {
+    let world = World::new("edited", 1000).await;
+    let first = world
+        .deployed(&["/program", "serve", "one", "1ms"], 1)
+        .await;
+    world.healthy(first).await;
+    world.answers("one /x").await;
+    for edit in [
+        serde_json::json!({ "spec": { "replicas": 0 } }),
+        serde_json::json!({ "spec": { "template": { "spec": { "containers": [
+            { "name": "web", "image": "elsewhere.example/other:1" },
+        ] } } } }),
+    ] {
+        world.node.edit_deployment(&world.key, &edit).await;
+        let right = until("the deployment is as it was applied", async || {
+            Ok(world.node.is_as_applied(&world.key).await.then_some(()))
+        });
+        right.await.unwrap();
+        world.answers("one /x").await;
+    }
+    // What somebody adds is theirs.
+    let before = world.node.spec_generation(&world.key).await;
+    let beside = serde_json::json!({ "spec": { "template": { "spec": {
+        "containers": [{ "name": "beside", "image": world.node.image.to_string(), "command": ["/program", "idle"],
+            "securityContext": { "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } } }],
+        "volumes": [{ "name": "other", "emptyDir": {} }],
+    } } } });
+    world.node.edit_deployment(&world.key, &beside).await;
+    stays("the edit is left alone", async || {
+        let now = world.node.spec_generation(&world.key).await;
+        Ok(now == (before.0 + 1, before.1.clone()))
+    })
+    .await
+    .unwrap();
+    world.answers("one /x").await;
+    let destroyed = world.platform.destroy(&world.key).await.unwrap();
+    let destroyed = world.ended(&destroyed).await;
+    world.healthy(destroyed).await;
+}
+
+/// Has nothing to build: images are there.
+#[derive(Debug)]
+struct Given;
+
+#[async_trait]
+impl Builder for Given {
+    fn capabilities(&self) -> BuilderCapabilities {
+        BuilderCapabilities::default()
+    }
+
+    async fn build(&self, request: &BuildRequest) -> Result<BuildOutcome> {
+        let Source::Image { image, .. } = &request.source else {
+            return Err(Error::unsupported("only images run here"));
+        };
+        Ok(BuildOutcome {
+            image: Image::clone(image),
+            processes: BTreeMap::new(),
+            detected: "an image".to_owned(),
+            stack: None,
+            cached: true,
+        })
+    }
+
+    async fn list(&self) -> Result<Vec<BuildId>> {
+        Ok(Vec::new())
+    }
+
+    async fn cancel(&self, _: &BuildId) -> Result<()> {
+        Ok(())
+    }
+
+    async fn logs(&self, _: &BuildId, _: bool) -> Result<BoxStream<'static, Result<LogLine>>> {
+        Ok(stream::empty().boxed())
+    }
+}
