@@ -21,6 +21,7 @@ mod smoke;
 mod soak;
 mod steps;
 mod switch;
+mod testbed;
 mod tools;
 mod waiting;
 mod workspace;
@@ -60,7 +61,12 @@ fn run(arguments: &[String]) -> Result {
         Some((task, rest)) if task == "bench" && !rest.iter().any(asks) => {
             bench::run(&Workspace::from_environment(), rest)
         }
-        Some((task, _)) if !["test", "soak", "bench"].contains(&task.as_str()) && !asks(task) => {
+        Some((task, rest)) if task == "testbed" && !rest.iter().any(asks) => {
+            testbed::run_verb(&Workspace::from_environment(), rest)
+        }
+        Some((task, _))
+            if !["test", "soak", "bench", "testbed"].contains(&task.as_str()) && !asks(task) =>
+        {
             Err(format!("no task `{task}`; `cargo xtask help` lists them").into())
         }
         _ => {
@@ -95,8 +101,12 @@ fn help() {
     println!(
         "cargo xtask bench switch             podinfo under load through 100 deploys, crashes and upgrades: what fails\n"
     );
+    println!("cargo xtask testbed up [--nodes N] | down | status");
     println!(
-        "`test` and `bench` first print what they would have to install, and ask; --yes or CI=true agree.\n"
+        "                                     a Kubernetes cluster with one real node and N simulated ones\n"
+    );
+    println!(
+        "`test`, `bench` and `testbed` first print what they would have to install, and ask; --yes or CI=true agree.\n"
     );
     for step in steps::ALL {
         let alone = if steps::ONLY_BY_NAME.contains(&step.name) {

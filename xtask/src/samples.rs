@@ -51,22 +51,29 @@ impl Sample {
     }
 }
 
-pub(crate) fn podinfo(scratch: &Path) -> Result<Sample> {
-    let folder = scratch.join("podinfo");
-    let module = scratch.join("module");
-    fs::create_dir(&module)?;
+/// Where Go keeps a module, which it downloads if need be.
+pub(crate) fn module_folder(module: &str, scratch: &Path) -> Result<PathBuf> {
+    // Outside of every module: one that it is asked for in may replace others.
+    let outside = scratch.join("module");
+    fs::create_dir_all(&outside)?;
     let output = Command::new("go")
-        .args(["mod", "download", "-json", PODINFO])
-        .current_dir(&module)
+        .args(["mod", "download", "-json", module])
+        .current_dir(&outside)
         .output()?;
     let answer = String::from_utf8(output.stdout)?;
     let (_, rest) = answer
         .split_once("\"Dir\": \"")
         .ok_or_else(|| format!("no module: {answer}"))?;
-    let (source, _) = rest.split_once('"').ok_or("no end of the folder's name")?;
+    let (folder, _) = rest.split_once('"').ok_or("no end of the folder's name")?;
+    Ok(folder.into())
+}
+
+pub(crate) fn podinfo(scratch: &Path) -> Result<Sample> {
+    let folder = scratch.join("podinfo");
+    let source = module_folder(PODINFO, scratch)?;
     run(Command::new("cp")
-        .args(["--recursive", "--no-preserve=mode", source])
-        .arg(&folder))?;
+        .args(["--recursive", "--no-preserve=mode"])
+        .args([&source, &folder]))?;
     // How it is built from a Dockerfile is not what is tried here.
     for entry in fs::read_dir(&folder)?.flatten() {
         if entry

