@@ -115,6 +115,8 @@ struct Supervisor {
     terminate: SignalStream,
     child: SignalStream,
     waited: WaitList,
+    /// How often memory had run out before the process was started; one that is quick has been killed before it is watched.
+    oom_kills: u64,
     /// Who waits for the end.
     stopping: Vec<oneshot::Sender<()>>,
 }
@@ -164,6 +166,7 @@ impl Supervisor {
             _asks_itself: sender,
             connections: JoinSet::new(),
             waited: WaitList::default(),
+            oom_kills: 0,
             stopping: Vec::new(),
         };
         let begun = supervisor.listen(view);
@@ -207,6 +210,7 @@ impl Supervisor {
 
     /// Starts the process.
     async fn begin(&mut self) -> crate::fault::Result<Run> {
+        self.oom_kills = self.machine.cgroup().oom_kills();
         let run = self.machine.start(|pid| self.note_process(pid)).await?;
         self.status.send_modify(|status| {
             status.phase = Phase::Running;
@@ -310,7 +314,6 @@ impl Supervisor {
 
     /// Watches a run until it has ended and nothing of it is left.
     async fn watch(&mut self, run: &mut Run) -> End {
-        let oom_before = self.machine.cgroup().oom_kills();
         let _waited = self.waited.add(run.pid);
         let pump = run
             .output
@@ -319,8 +322,9 @@ impl Supervisor {
         let (exit, for_good) = self.until_ended(run).await;
         self.machine.settle(run).await;
         drain(pump).await;
+        let memory_ran_out = self.machine.cgroup().oom_kills() > self.oom_kills;
         let exit = Exit {
-            out_of_memory: self.machine.cgroup().oom_kills() > oom_before && exit.code != Some(0),
+            out_of_memory: memory_ran_out && exit.code != Some(0),
             ..exit
         };
         End { exit, for_good }
