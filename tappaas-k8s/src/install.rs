@@ -204,7 +204,7 @@ pub fn rules(group: &str) -> Vec<PolicyRule> {
             &["get", "list", "watch", "create", "update", "delete"],
         ),
         ours(&status, &["update"]),
-        rule("", &["namespaces"], &["get", "create"]),
+        rule("", &["namespaces"], &["get", "create", "delete"]),
         rule("", &["nodes"], &["list"]),
         rule("", &["pods"], &["list", "watch"]),
         rule("", &["pods/log"], &["get"]),

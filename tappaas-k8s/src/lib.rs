@@ -6,6 +6,7 @@
 
 mod definitions;
 mod failure;
+mod images;
 mod ingress;
 mod install;
 mod labels;
@@ -17,6 +18,7 @@ mod secrets;
 mod store;
 
 pub use definitions::definitions;
+pub use images::GivenImages;
 pub use ingress::{Gateway, IngressSettings, KubernetesIngress};
 pub use install::{Installation, rules};
 pub use leader::Candidate;

@@ -157,6 +157,7 @@ impl From<&model::Source> for Source {
                 reference: reference.clone(),
                 digest: image.digest.clone(),
             },
+            model::Source::Reference(name) => Self::Reference(name.clone()),
         }
     }
 }

@@ -18,6 +18,8 @@ use crate::{
 /// - The key of a build is its source digest, its spec and the fingerprint of its stack: a finished key is answered without building
 ///   while its image is still in the repository, and a running key is attached to.
 /// - The same key gives the same image digest, whenever and wherever it is built.
+/// - The source of a request is never a [`Source::Reference`]: which image it means is found out before.
+/// - A builder without [`BuilderCapabilities::sources`] takes images alone, and leaves them where they are.
 /// - A build that fails because of its source is `Invalid`, with the reason; one that exceeds a limit is `Exhausted` and names the limit; a cancelled one is `Conflict`.
 /// - Dropping the future of `build` does not end the build: calling `build` again attaches to it.
 /// - `cancel` ends a build if no other request is attached to it; `cancel` of an unknown or ended build succeeds.
@@ -51,6 +53,8 @@ pub trait Builder: fmt::Debug + Send + Sync + 'static {
 pub struct BuilderCapabilities {
     /// The stacks there are, with their fingerprints.
     pub stacks: BTreeMap<String, String>,
+    /// Source code is built. If not, images alone are taken.
+    pub sources: bool,
     /// Images are of a stack that exists on this machine alone.
     pub host_stack: bool,
 }

@@ -1,6 +1,7 @@
 //! The backend traits and their types. Each trait's contract is its doc comment; `tappaas-testkit` has a case for each sentence.
 
 mod builder;
+mod image;
 mod ingress;
 mod registry;
 mod scheduler;
@@ -8,11 +9,12 @@ mod secrets;
 mod volumes;
 
 pub use builder::{BuildId, BuildOutcome, BuildRequest, Builder, BuilderCapabilities};
+pub use image::{Image, ImageName};
 pub use ingress::{
     Action, Draining, Frontend, IngressCapabilities, IngressProvider, Route, RouteId, RouteStatus,
     Signal, Target,
 };
-pub use registry::{Content, Image, Reference, Registry, Repository, Tag};
+pub use registry::{Content, Reference, Registry, Repository, Tag};
 pub use scheduler::{
     Endpoint, Exec, ExecOutput, ExecRequest, Exit, InstanceId, InstanceState, InstanceStatus,
     LogLine, LogRequest, Mount, Node, Peer, PeerAddress, ReleaseSet, Scheduler,

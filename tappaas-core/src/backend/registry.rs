@@ -246,24 +246,6 @@ impl Content {
     }
 }
 
-/// An image: a manifest in a repository, by digest.
-#[derive(
-    Clone, Debug, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize, Deserialize,
-)]
-#[serde(rename_all = "camelCase")]
-pub struct Image {
-    /// Where it is.
-    pub repository: Repository,
-    /// What it is.
-    pub digest: Digest,
-}
-
-impl fmt::Display for Image {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}", self.repository, self.digest)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

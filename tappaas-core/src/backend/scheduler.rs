@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::{
-    Digest, Error, Name, Result, Timestamp,
+    Digest, Error, Name, Result, Scope, Timestamp,
     backend::{Image, VolumeId},
     model::{
         ApplicationKey, Command, EnvValue, Port, Probes, Resources, RestartPolicy, Rollout, Stop,
@@ -56,6 +56,9 @@ use crate::{
 /// - `exec` runs a command inside an instance, with the environment and user of its template, and returns its output and exit code;
 ///   where no process runs it is `NotFound`.
 /// - `peer` always gives the same answer for the same question; instances reach that address only if their template names the peer.
+/// - `prepare` makes what an environment needs before anything of it runs, and names the namespace that it has then, if the scheduler has
+///   such; again it changes nothing. Who only applies need not call it.
+/// - `discard` removes all that `prepare` made, and with it what is left of the environment's workloads; of an unknown environment it succeeds.
 /// - `watch` names a workload soon after something about it changed; names may come twice or needlessly.
 /// - Every method may be called again after any failure or a lost reply.
 #[cfg_attr(feature = "mock", mockall::automock)]
@@ -66,6 +69,18 @@ pub trait Scheduler: fmt::Debug + Send + Sync + 'static {
 
     /// The machines that instances can run on.
     async fn nodes(&self) -> Result<Vec<Node>>;
+
+    /// Makes what an environment needs. The default is for schedulers with which it needs nothing.
+    async fn prepare(&self, environment: &Scope) -> Result<Option<String>> {
+        let _ = environment;
+        Ok(None)
+    }
+
+    /// Removes what an environment needed, once it has nothing in it any more.
+    async fn discard(&self, environment: &Scope) -> Result<()> {
+        let _ = environment;
+        Ok(())
+    }
 
     /// Takes a workload's desired state.
     async fn apply(&self, workload: &Workload) -> Result<()>;

@@ -6,8 +6,8 @@ use futures::stream::BoxStream;
 use super::{Context, drive::Reconcile, wakes};
 use crate::{
     Chain, Error, ErrorKind, Key, Kind, Result, Scope,
-    backend::{BuildId, BuildOutcome, BuildRequest},
-    model::{Build, BuildObjectSpec, BuildPhase},
+    backend::{BuildId, BuildOutcome, BuildRequest, ImageName},
+    model::{Build, BuildObjectSpec, BuildPhase, Source},
 };
 
 /// Runs the builds that are asked for, each until it ended.
@@ -35,14 +35,8 @@ impl Reconcile for BuildController {
             return self.record(build, Err(Error::conflict("cancelled"))).await;
         }
         let build = self.start(build).await?;
-        let request = BuildRequest {
-            id: id.clone(),
-            source: build.spec.source.clone(),
-            spec: build.spec.build.clone(),
-            repository: build.spec.repository.clone(),
-        };
         let outcome = tokio::select! {
-            outcome = self.context.backends.builder.build(&request) => outcome,
+            outcome = self.build(&id, &build.spec) => outcome,
             () = self.cancelled(key) => {
                 self.context.backends.builder.cancel(&id).await?;
                 Err(Error::conflict("cancelled"))
@@ -75,6 +69,32 @@ impl BuildController {
             .get::<BuildObjectSpec>(&key.scope, &key.name)
     }
 
+    async fn build(&self, id: &BuildId, spec: &BuildObjectSpec) -> Result<BuildOutcome> {
+        let request = BuildRequest {
+            id: id.clone(),
+            source: self.resolved(&spec.source).await?,
+            spec: spec.build.clone(),
+            repository: spec.repository.clone(),
+        };
+        self.context.backends.builder.build(&request).await
+    }
+
+    /// Finds out which image is meant by a name, if there is no more of a source.
+    async fn resolved(&self, source: &Source) -> Result<Source> {
+        let Source::Reference(reference) = source else {
+            return Ok(source.clone());
+        };
+        let name: ImageName = reference.parse()?;
+        let image = match name.fixed() {
+            Some(image) => image,
+            None => name.resolve(&*self.context.backends.registry).await?,
+        };
+        Ok(Source::Image {
+            reference: reference.clone(),
+            image,
+        })
+    }
+
     async fn start(&self, mut build: Build) -> Result<Build> {
         if build.status.phase == BuildPhase::Queued {
             build.status.phase = BuildPhase::Running;
@@ -92,9 +112,18 @@ impl BuildController {
         match outcome {
             Ok(outcome) => {
                 build.status.phase = BuildPhase::Succeeded;
+                build.status.message.clear();
                 build.status.outcome = Some(outcome);
             }
-            Err(error) if error.kind().retryable() => return Err(error),
+            Err(error) if error.kind().retryable() => {
+                // Told, since it may last; once, since telling it wakes this controller again.
+                let message = Chain(&error).to_string();
+                if build.status.message != message {
+                    build.status.message = message;
+                    self.context.client.update_status(&build).await?;
+                }
+                return Err(error);
+            }
             Err(error) if error.kind() == ErrorKind::Conflict => {
                 build.status.phase = BuildPhase::Cancelled;
                 build.status.message = Chain(&error).to_string();

@@ -3,6 +3,7 @@
 pub mod application;
 mod build;
 mod drive;
+mod environment;
 mod garbage;
 mod queue;
 mod wakes;
@@ -15,6 +16,7 @@ use self::{
     application::ApplicationController,
     build::BuildController,
     drive::{Pace, Reconcile, drive},
+    environment::EnvironmentController,
     garbage::GarbageController,
 };
 use crate::{
@@ -103,7 +105,13 @@ pub(crate) struct Context {
 pub(crate) async fn run(context: Arc<Context>) {
     context.client.sync().await;
     let settings = &context.settings;
-    let controllers: [(Arc<dyn Reconcile>, usize); 3] = [
+    let controllers: [(Arc<dyn Reconcile>, usize); 4] = [
+        (
+            Arc::new(EnvironmentController {
+                context: context.clone(),
+            }),
+            settings.concurrency,
+        ),
         (
             Arc::new(ApplicationController {
                 context: context.clone(),

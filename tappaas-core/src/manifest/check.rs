@@ -1,9 +1,6 @@
 //! What types cannot say: that the parts of a manifest fit together.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::{Component, Path},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Manifest, Process, Route, Variable,
@@ -12,20 +9,8 @@ use super::{
 use crate::{
     Name,
     controller::application::RELEASE_PROCESS,
-    model::{self, ProbeCheck, Protocol},
+    model::{ProbeCheck, Protocol, check as value},
 };
-
-/// The signals that a process can be asked to stop with.
-const SIGNALS: &[&str] = &[
-    "SIGABRT", "SIGALRM", "SIGCONT", "SIGHUP", "SIGINT", "SIGKILL", "SIGPIPE", "SIGQUIT",
-    "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGWINCH",
-];
-
-/// Where the sandbox keeps its own file systems.
-const RESERVED_PATHS: &[&str] = &["/dev", "/proc", "/sys"];
-
-/// The most instances that a manifest may ask for of one process.
-const REPLICAS_MAX: u32 = 1000;
 
 /// Refuses a manifest whose parts do not fit together, in any of its environments.
 pub(super) fn check(manifest: &Manifest) -> Result<(), Problem> {
@@ -72,19 +57,7 @@ fn check_one(manifest: &Manifest) -> Result<(), Problem> {
 fn check_variables(variables: &BTreeMap<String, Variable>) -> Result<(), Problem> {
     for name in variables.keys() {
         let path = ["env", name.as_str()];
-        let good = |c: u8| c.is_ascii_alphanumeric() || c == b'_';
-        let begins = |c: &u8| !c.is_ascii_digit();
-        if !name.bytes().all(good) || !name.as_bytes().first().is_some_and(begins) {
-            let message = format!(
-                "`{}` cannot name an environment variable: only letters, digits and `_` are allowed, and no digit first",
-                name.escape_default()
-            );
-            return Err(Problem::new(&path, message));
-        }
-        if name == "PORT" {
-            let message = "`PORT` is set by the platform: give the process a `port` instead";
-            return Err(Problem::new(&path, message));
-        }
+        value::variable(name).map_err(|message| Problem::new(&path, message))?;
     }
     Ok(())
 }
@@ -95,8 +68,7 @@ fn check_process(name: &Name, process: &Process) -> Result<(), Problem> {
         Err(Problem::new(&path, message))
     };
     if *name == *RELEASE_PROCESS {
-        let message = "`release` is the platform's own process: what runs once before a release is the `release_command`";
-        return problem(&[], message.to_owned());
+        return problem(&[], value::RELEASE_TAKEN.to_owned());
     }
     if process.port.is_some() && process.ports.is_some() {
         return problem(
@@ -113,23 +85,21 @@ fn check_process(name: &Name, process: &Process) -> Result<(), Problem> {
     }
     if process
         .replicas
-        .is_some_and(|replicas| replicas > REPLICAS_MAX)
+        .is_some_and(|replicas| replicas > value::INSTANCES_MAX)
     {
         return problem(
             &["replicas"],
-            format!("a process has at most {REPLICAS_MAX} replicas"),
+            format!("a process has at most {} replicas", value::INSTANCES_MAX),
         );
     }
     if let Some(signal) = process.stop.signal.as_deref() {
         check_signal(signal).or_else(|message| problem(&["stop", "signal"], message))?;
     }
-    let most = model::Stop::GRACE_SECONDS_MAX;
-    if process.stop.grace.is_some_and(|grace| grace.0 > most) {
-        return problem(
-            &["stop", "grace"],
-            format!("a process has at most {most} s to stop"),
-        );
-    }
+    let grace = process
+        .stop
+        .grace
+        .map_or(Ok(()), |grace| value::grace(grace.0));
+    grace.or_else(|message| problem(&["stop", "grace"], message))?;
     let probes = &process.probes;
     for (kind, probe) in [
         ("startup", &probes.startup),
@@ -146,7 +116,7 @@ fn check_process(name: &Name, process: &Process) -> Result<(), Problem> {
 }
 
 fn check_signal(signal: &str) -> Result<(), String> {
-    if SIGNALS.contains(&signal) {
+    if value::SIGNALS.contains(&signal) {
         return Ok(());
     }
     let full = format!(
@@ -155,23 +125,13 @@ fn check_signal(signal: &str) -> Result<(), String> {
     );
     Err(format!(
         "`{signal}` is not a signal to stop with; {}",
-        hint(&full, SIGNALS)
+        hint(&full, value::SIGNALS)
     ))
 }
 
 /// The protocol of a process's port, by its name or its first one.
 fn find_port(name: &Name, process: &Process, wanted: Option<&Name>) -> Result<Protocol, String> {
-    let ports = process.declared_ports();
-    let undeclared = (ports.is_empty() && *name == web()).then(model::Port::undeclared);
-    let mut all = ports.iter().chain(&undeclared);
-    let found = match wanted {
-        Some(wanted) => all.find(|port| port.name == *wanted),
-        None => all.next(),
-    };
-    found.map(|port| port.protocol).ok_or_else(|| match wanted {
-        Some(wanted) => format!("process `{name}` has no port `{wanted}`"),
-        None => format!("process `{name}` has no port: give it a `port`"),
-    })
+    value::port(name, &process.declared_ports(), wanted)
 }
 
 /// Finds a process that the manifest declares, or `None` if it declares none at all and the build will find them.
@@ -189,7 +149,7 @@ fn check_volumes(manifest: &Manifest) -> Result<(), Problem> {
     let mut paths = BTreeSet::new();
     for (name, volume) in &manifest.volumes {
         let problem = |key, message| Err(Problem::new(&["volumes", name.as_str(), key], message));
-        if let Err(message) = check_mount(&volume.path) {
+        if let Err(message) = value::mount(&volume.path) {
             return problem("path", message);
         }
         let process_name = volume.process.clone().unwrap_or_else(web);
@@ -206,66 +166,21 @@ fn check_volumes(manifest: &Manifest) -> Result<(), Problem> {
             return Err(Problem::new(&path, message));
         }
         if !paths.insert((process_name, volume.path.clone())) {
-            return problem(
-                "path",
-                "another volume of the same process has this path".to_owned(),
-            );
+            return problem("path", value::SAME_PATH.to_owned());
         }
     }
     Ok(())
 }
 
-fn check_mount(path: &Path) -> Result<(), String> {
-    let normal =
-        |component: Component<'_>| matches!(component, Component::RootDir | Component::Normal(_));
-    // `components` passes over `.` inside and `//`, which the text must not have either.
-    let text = path.to_string_lossy();
-    let plain = !text.contains("//") && !text.contains("/./") && !text.ends_with("/.");
-    if !path.is_absolute() || !path.components().all(normal) || !plain {
-        return Err("the path of a volume is absolute, without `.`, `..` and `//`".to_owned());
-    }
-    if path.parent().is_none() {
-        return Err(
-            "a volume cannot hide the whole image: give it a folder such as `/data`".to_owned(),
-        );
-    }
-    match RESERVED_PATHS
-        .iter()
-        .find(|reserved| path.starts_with(reserved))
-    {
-        Some(reserved) => Err(format!("`{reserved}` belongs to the sandbox")),
-        None => Ok(()),
-    }
-}
-
 fn check_route(manifest: &Manifest, index: &str, route: &Route) -> Result<(), Problem> {
     let problem = |key, message: &str| Err(Problem::new(&["routes", index, key], message));
-    if let Some(path) = &route.path {
-        let odd =
-            |c: char| c.is_whitespace() || c.is_control() || matches!(c, '?' | '#' | '%' | '\\');
-        let dots = path.split('/').any(|segment| matches!(segment, "." | ".."));
-        if !path.starts_with('/') || path.contains(odd) || path.contains("//") || dots {
-            return problem(
-                "path",
-                "the path of a route starts with `/`, and is a plain prefix without query, `%`, `..` and `//`",
-            );
-        }
+    if let Some(Err(message)) = route.path.as_deref().map(value::route_path) {
+        return problem("path", &message);
     }
     if let Some(target) = &route.redirect {
-        let elsewhere = ["/", "http://", "https://"]
-            .iter()
-            .any(|start| target.starts_with(start));
-        if !elsewhere || target.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            return problem(
-                "redirect",
-                "a redirect goes to a path or to an `http://` or `https://` URL",
-            );
-        }
+        value::redirect(target).or_else(|message| problem("redirect", &message))?;
         if route.process.is_some() || route.port.is_some() || route.strip {
-            return problem(
-                "redirect",
-                "a route leads to a process or is a redirect: `process`, `port` and `strip` make no sense here",
-            );
+            return problem("redirect", value::REDIRECT_ALONE);
         }
         return Ok(());
     }
@@ -277,12 +192,7 @@ fn check_route(manifest: &Manifest, index: &str, route: &Route) -> Result<(), Pr
     };
     match find_port(&name, process, route.port.as_ref()) {
         Err(message) => problem("port", &message),
-        Ok(Protocol::Tcp) => problem(
-            "port",
-            &format!(
-                "this port of process `{name}` speaks plain `tcp`, which is not routed from outside"
-            ),
-        ),
+        Ok(Protocol::Tcp) => problem("port", &value::not_routed(&name)),
         Ok(Protocol::H2c | Protocol::Http) => Ok(()),
     }
 }

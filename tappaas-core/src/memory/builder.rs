@@ -125,6 +125,7 @@ impl backend::Builder for Builder {
         let fingerprint = lock(&self.site.state).fingerprint.to_string();
         BuilderCapabilities {
             stacks: BTreeMap::from([(STACK.to_owned(), fingerprint)]),
+            sources: true,
             host_stack: true,
         }
     }
@@ -264,6 +265,7 @@ impl Site {
                 self.push_image(&key, &request.repository).await?
             }
             Source::Git { .. } => self.push_image(&key, &request.repository).await?,
+            Source::Reference(name) => return Err(name_alone(name)),
         };
         run.write(self.clock.now(), "done");
         Ok(BuildOutcome {
@@ -344,6 +346,7 @@ impl State {
             Source::Upload { digest, .. } => digest.as_str(),
             Source::Git { commit, .. } => commit,
             Source::Image { image, .. } => image.digest.as_str(),
+            Source::Reference(name) => name,
         };
         let key = (source, &request.spec, self.fingerprint);
         Digest::of(serde_json::to_vec(&key).expect("a build's key has string keys only"))
@@ -397,4 +400,10 @@ impl Run {
         });
         lines.boxed()
     }
+}
+
+fn name_alone(name: &str) -> Error {
+    Error::internal(format!(
+        "nobody found out which image `{name}` means before it was asked for"
+    ))
 }

@@ -3,7 +3,9 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{BuildSpec, Command, Host, Process, Source, Spec, Typed, process::Variables};
+use super::{
+    BuildSpec, Command, Condition, Host, Process, Source, Spec, Typed, process::Variables,
+};
 use crate::{Digest, Error, Key, Kind, Name, Result, Scope, Timestamp, backend::Image};
 
 /// One deployable thing in one environment.
@@ -257,6 +259,8 @@ pub struct ApplicationStatus {
     pub phase: Phase,
     /// The phase in a sentence, with the reason if something is wrong.
     pub message: String,
+    /// What is known, for programs that wait for it.
+    pub conditions: Vec<Condition>,
     /// Since when each instance that has to go gets no new requests, by instance.
     pub draining: BTreeMap<String, Timestamp>,
     /// Each process that runs or should.

@@ -1,7 +1,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Spec, Typed};
+use super::{Condition, Spec, Typed};
 use crate::Kind;
 
 /// A stage of a project.
@@ -20,4 +20,9 @@ impl Spec for EnvironmentSpec {
 /// What controllers found about an environment.
 #[derive(Clone, Debug, Default, JsonSchema, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct EnvironmentStatus {}
+pub struct EnvironmentStatus {
+    /// The namespace that it has where it runs, if there are such, as on Kubernetes.
+    pub namespace: Option<String>,
+    /// What is known, for programs that wait for it.
+    pub conditions: Vec<Condition>,
+}

@@ -2,6 +2,8 @@
 
 mod application;
 mod build;
+pub(crate) mod check;
+mod condition;
 mod environment;
 mod host;
 mod operation;
@@ -15,6 +17,7 @@ pub use application::{
     Content as ApplicationContent, Phase, ProcessStatus, Rollout, RouteSpec, VolumeMount,
 };
 pub use build::{Build, BuildObjectSpec, BuildPhase, BuildStatus};
+pub use condition::{Condition, ConditionKind, Truth};
 pub use environment::{Environment, EnvironmentSpec, EnvironmentStatus};
 pub use host::{Host, HostClaim, HostClaimSpec, HostClaimStatus};
 pub use operation::{Operation, OperationSpec, OperationState, OperationStatus, OperationVerb};

@@ -34,6 +34,19 @@ pub enum Source {
         /// What it meant.
         image: Image,
     },
+    /// An image by its name, such as `registry.example/app:1.2` or `registry.example/app@sha256:…`. What it means is found out when it is
+    /// built: with a digest nobody has to be asked, with a tag the registry is.
+    Reference(String),
+}
+
+impl Source {
+    /// Says whether there is nothing to build.
+    pub fn is_image(&self) -> bool {
+        match self {
+            Self::Image { .. } | Self::Reference(_) => true,
+            Self::Upload { .. } | Self::Git { .. } => false,
+        }
+    }
 }
 
 /// How to build.

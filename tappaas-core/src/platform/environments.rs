@@ -12,7 +12,7 @@ impl Platform {
     /// Creates an environment; one that exists stays as it is.
     ///
     /// # Errors
-    /// What the store says.
+    /// `Conflict` while one of this name is being removed; what the store says.
     pub async fn create_environment(
         &self,
         tenant: &Name,
@@ -25,15 +25,20 @@ impl Platform {
             EnvironmentSpec::default(),
         );
         match self.client().create(&environment).await {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
-            _ => Ok(()),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                let found = self
+                    .client()
+                    .get::<EnvironmentSpec>(&scope, name.as_str())?;
+                found.map_or(Ok(()), |found| refuse_leaving(&found))
+            }
+            created => created.map(drop),
         }
     }
 
     /// Refuses an environment that does not exist.
     ///
     /// # Errors
-    /// `NotFound`, with the command that creates it.
+    /// `NotFound`, with the command that creates it; `Conflict` while it is being removed.
     pub fn require_environment(&self, environment: &Scope) -> Result<()> {
         let missing = |name| {
             Error::not_found(format!(
@@ -46,7 +51,7 @@ impl Platform {
         let found = self
             .client()
             .get::<EnvironmentSpec>(&project, name.as_str())?;
-        found.map(drop).ok_or_else(|| missing(name))
+        refuse_leaving(&found.ok_or_else(|| missing(name))?)
     }
 
     /// Removes an environment that has no applications and no volumes.
@@ -121,5 +126,15 @@ impl Platform {
         let wanted = &application.spec.content;
         Ok(wanted.volumes.contains_key(&id.name)
             || contents.any(|content| content.volumes.contains_key(&id.name)))
+    }
+}
+
+fn refuse_leaving(environment: &Environment) -> Result<()> {
+    match environment.metadata.deletion {
+        None => Ok(()),
+        Some(_) => Err(Error::conflict(format!(
+            "environment {} is being removed; try again once it is gone",
+            environment.metadata.name
+        ))),
     }
 }

@@ -3,8 +3,8 @@ use futures::stream::BoxStream;
 
 use super::Platform;
 use crate::{
-    Digest, Error, Result,
-    backend::{Content, Image, Reference, Repository},
+    Digest, Result,
+    backend::{Content, ImageName},
     model::{ApplicationKey, Source},
 };
 
@@ -36,34 +36,11 @@ impl Platform {
     /// # Errors
     /// `NotFound` if the registry has none.
     pub async fn resolve_image(&self, reference: &str) -> Result<Source> {
-        let (repository, wanted) = parse_reference(reference)?;
-        let digest = self
-            .backends()
-            .registry
-            .resolve(&repository, &wanted)
-            .await?;
-        let digest = digest
-            .ok_or_else(|| Error::not_found(format!("no image `{reference}` in the registry")))?;
+        let name: ImageName = reference.parse()?;
+        let image = name.resolve(&*self.backends().registry).await?;
         Ok(Source::Image {
             reference: reference.to_owned(),
-            image: Image { repository, digest },
+            image,
         })
-    }
-}
-
-fn parse_reference(reference: &str) -> Result<(Repository, Reference)> {
-    if let Some((repository, digest)) = reference.split_once('@') {
-        return Ok((repository.parse()?, Reference::Digest(digest.parse()?)));
-    }
-    // A `:` after the last `/` begins the tag; one before it belongs to the registry's port.
-    let tag = reference
-        .rfind(':')
-        .filter(|colon| !reference[*colon..].contains('/'));
-    match tag {
-        Some(colon) => Ok((
-            reference[..colon].parse()?,
-            Reference::Tag(reference[colon + 1..].parse()?),
-        )),
-        None => Ok((reference.parse()?, Reference::Tag("latest".parse()?))),
     }
 }

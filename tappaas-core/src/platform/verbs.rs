@@ -10,21 +10,22 @@ use crate::{
     model::{
         Application, ApplicationContent, ApplicationKey, ApplicationSpec, EnvValue, Operation,
         OperationSpec, OperationVerb, Phase, Release, ReleasePhase,
+        check::{self, INSTANCES_MAX},
     },
 };
 
 /// The most environment variables that `config set` keeps for an application.
 const CONFIG_MAX: usize = 500;
-/// The most instances of a process.
-const SCALE_MAX: u32 = 1000;
 
 impl Platform {
     /// Creates an application or gives it new content.
     ///
     /// # Errors
-    /// `NotFound` if the environment does not exist; `Conflict` while the application is being destroyed.
+    /// `NotFound` if the environment does not exist; `Invalid` if parts of the content do not fit together; `Conflict` while the
+    /// application is being destroyed.
     pub async fn deploy(&self, key: &ApplicationKey, deployment: Deployment) -> Result<Accepted> {
         self.require_environment(&key.scope())?;
+        deployment.content.check()?;
         for _ in 0..3 {
             let result = match self
                 .client()
@@ -121,9 +122,9 @@ impl Platform {
                     key.name
                 )));
             }
-            if *count > SCALE_MAX {
+            if *count > INSTANCES_MAX {
                 return Err(Error::invalid(format!(
-                    "a process has at most {SCALE_MAX} instances"
+                    "a process has at most {INSTANCES_MAX} instances"
                 )));
             }
         }
@@ -481,20 +482,5 @@ fn check_counts(application: &mut Application, counts: &BTreeMap<Name, u32>) -> 
 
 /// IEEE Std 1003.1, §8.1: letters, digits and underscores, not beginning with a digit.
 fn check_variable(name: &str) -> Result<()> {
-    let word = |c: u8| c.is_ascii_alphanumeric() || c == b'_';
-    let good = (1..=256).contains(&name.len())
-        && name.bytes().all(word)
-        && !name.as_bytes()[0].is_ascii_digit();
-    if !good {
-        let shown = name.escape_default();
-        return Err(Error::invalid(format!(
-            "`{shown}` cannot name a variable: letters, digits and `_` only, no digit first"
-        )));
-    }
-    if name == "PORT" {
-        return Err(Error::invalid(
-            "`PORT` is set by the platform; give the process a `port` in tappaas.toml",
-        ));
-    }
-    Ok(())
+    check::variable(name).map_err(Error::invalid)
 }

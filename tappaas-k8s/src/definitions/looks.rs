@@ -31,6 +31,10 @@ const WIDE: &str = "wide";
 const MESSAGE: Shown<'_> = ("Message", ".status.message", WIDE);
 const PHASE: Shown<'_> = ("Phase", ".status.phase", "string");
 const OWNER: Shown<'_> = ("Application", ".spec.application", "string");
+const READY: Shown<'_> = ("Ready", READY_STATUS, "string");
+const REASON: Shown<'_> = ("Reason", READY_REASON, "string");
+const READY_STATUS: &str = ".status.conditions[?(@.type==\"Ready\")].status";
+const READY_REASON: &str = ".status.conditions[?(@.type==\"Ready\")].reason";
 const AGE: Shown<'_> = ("Age", ".metadata.creationTimestamp", "date");
 
 /// Every kind.
@@ -42,11 +46,12 @@ pub(super) fn all() -> [Look; Kind::ALL.len()] {
     let state = ("State", ".status.state", "string");
     let version = ("Version", ".spec.version", "integer");
     let bytes = ("Bytes", ".spec.size", "integer");
+    let namespace = ("Namespace", ".status.namespace", "string");
     let used = ("Used", ".status.used", "integer");
     [
-        look::<ApplicationSpec>("tapp", &[PHASE, release, hosts, MESSAGE]),
+        look::<ApplicationSpec>("tapp", &[READY, PHASE, release, hosts, MESSAGE]),
         look::<BuildObjectSpec>("tbuild", &[OWNER, PHASE, MESSAGE]),
-        look::<EnvironmentSpec>("tenv", &[]),
+        look::<EnvironmentSpec>("tenv", &[namespace, READY, REASON]),
         look::<HostClaimSpec>("thost", &[host, OWNER]),
         look::<OperationSpec>("toperation", &[OWNER, verb, state, MESSAGE]),
         look::<ReleaseSpec>("trel", &[OWNER, version, PHASE, MESSAGE]),

@@ -21,7 +21,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Node as KubernetesNode, Pod, Secret}
 use kube::{Api, Client, Resource, ResourceExt as _, api::ListParams};
 use serde::de::DeserializeOwned;
 use tappaas_core::{
-    Clock, Error, Result,
+    Clock, Error, Result, Scope,
     backend::{
         Exec, ExecRequest, LogLine, LogRequest, Node, Peer, PeerAddress, Scheduler,
         SchedulerCapabilities, Track, Workload, WorkloadId, WorkloadStatus,
@@ -35,7 +35,7 @@ pub use self::settings::{Egress, GatewaySource, SchedulerSettings};
 use crate::{
     failure::{failure, within},
     quantity::quantity,
-    store::Namespaces,
+    store::{Namespaces, namespace},
 };
 
 /// Objects per request of a listing.
@@ -125,6 +125,15 @@ impl Scheduler for KubernetesScheduler {
         let found = within(api.list(&ListParams::default())).await;
         let found = found.map_err(|error| failure("cannot list the nodes", error))?;
         Ok(found.items.iter().map(node).collect())
+    }
+
+    async fn prepare(&self, environment: &Scope) -> Result<Option<String>> {
+        self.namespaces.provide(environment).await?;
+        Ok(Some(namespace(environment)))
+    }
+
+    async fn discard(&self, environment: &Scope) -> Result<()> {
+        self.namespaces.remove(environment).await
     }
 
     async fn apply(&self, workload: &Workload) -> Result<()> {

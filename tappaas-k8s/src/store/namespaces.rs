@@ -7,7 +7,7 @@ use std::{
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client,
-    api::{DynamicObject, PostParams},
+    api::{DeleteParams, DynamicObject, PostParams, Preconditions},
 };
 use tappaas_core::{Error, ErrorKind, Key, Kind, Result, Scope};
 use tokio::time::Instant;
@@ -98,6 +98,44 @@ impl Namespaces {
         }
     }
 
+    /// Removes an environment's namespace, and with it all that is in it. `Ok` once it is gone; one of somebody else stays.
+    ///
+    /// # Errors
+    /// `Unavailable` until then, with what Kubernetes says is in the way.
+    pub(crate) async fn remove(&self, environment: &Scope) -> Result<()> {
+        let name = place::namespace(environment);
+        let found = within(self.api.get_opt(&name)).await;
+        let found =
+            found.map_err(|error| failure(format!("cannot read namespace {name}"), error))?;
+        let ours = |found: &Namespace| {
+            let labels = found.metadata.labels.as_ref();
+            labels
+                .and_then(|labels| place::environment(&name, labels))
+                .is_some()
+        };
+        let Some(found) = found.filter(ours) else {
+            return Ok(());
+        };
+        if found.metadata.deletion_timestamp.is_none() {
+            let only = Preconditions {
+                uid: found.metadata.uid.clone(),
+                resource_version: None,
+            };
+            let parameters = DeleteParams::default().preconditions(only);
+            match within(self.api.delete(&name, &parameters)).await {
+                Err(error) if !is(&error, 404) => {
+                    return Err(failure(format!("cannot remove namespace {name}"), error));
+                }
+                _ => {}
+            }
+        }
+        self.forget(environment);
+        Err(Error::unavailable(format!(
+            "namespace {name} is being removed{}",
+            hindrances(&found)
+        )))
+    }
+
     /// Forgets a namespace that has gone.
     pub(crate) fn forget(&self, environment: &Scope) {
         self.lock().remove(&place::namespace(environment));
@@ -133,4 +171,20 @@ impl Namespaces {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What Kubernetes says keeps a namespace from going.
+fn hindrances(namespace: &Namespace) -> String {
+    let status = namespace.status.as_ref();
+    let conditions = status.and_then(|status| status.conditions.as_ref());
+    let mut said = String::new();
+    for condition in conditions.into_iter().flatten() {
+        if condition.status == "True"
+            && let Some(message) = &condition.message
+        {
+            said.push_str(": ");
+            said.push_str(message);
+        }
+    }
+    said
 }

@@ -70,6 +70,7 @@ impl backend::Builder for Builder {
         let stacks = stack.map(|stack| (labels::HOST.to_owned(), stack.fingerprint.clone()));
         BuilderCapabilities {
             stacks: BTreeMap::from_iter(stacks),
+            sources: true,
             host_stack: true,
         }
     }

@@ -363,7 +363,7 @@ impl Site {
             repository: &'a Repository,
         }
         let stack = match &request.source {
-            Source::Image { .. } => None,
+            Source::Image { .. } | Source::Reference(_) => None,
             Source::Upload { .. } | Source::Git { .. } => Some(self.look().await?),
         };
         let place = Place {
@@ -372,6 +372,7 @@ impl Site {
                 Source::Upload { digest, .. } => digest.as_str(),
                 Source::Git { commit, .. } => commit,
                 Source::Image { image, .. } => image.digest.as_str(),
+                Source::Reference(name) => name,
             },
             spec: &request.spec,
             stack: stack.as_ref().map(|stack| stack.fingerprint.as_str()),

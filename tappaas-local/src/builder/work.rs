@@ -69,6 +69,9 @@ pub(super) async fn work(site: &Site, run: &Arc<Run>) -> Result<BuildOutcome> {
         Source::Git { .. } => Err(Error::unsupported(
             "this builder does not fetch from git: upload the source instead",
         )),
+        Source::Reference(name) => Err(Error::internal(format!(
+            "nobody found out which image `{name}` means before it was asked for"
+        ))),
     }
 }
 
@@ -85,9 +88,9 @@ pub(super) fn check(
         )));
     }
     match (source, strategy) {
-        (Source::Image { .. }, Some(Strategy::Stack)) => Err(Error::invalid(
-            "the strategy `stack` builds source, and an image was given",
-        )),
+        (Source::Image { .. } | Source::Reference(_), Some(Strategy::Stack)) => Err(
+            Error::invalid("the strategy `stack` builds source, and an image was given"),
+        ),
         (Source::Upload { .. } | Source::Git { .. }, Some(Strategy::Image)) => Err(Error::invalid(
             "the strategy `image` takes an image, and source was given: deploy with --image",
         )),

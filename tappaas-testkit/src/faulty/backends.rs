@@ -5,7 +5,7 @@ use futures::{
     stream::{self, BoxStream},
 };
 use tappaas_core::{
-    Digest, Name, Result,
+    Digest, Name, Result, Scope,
     backend::{
         BuildId, BuildOutcome, BuildRequest, Builder, BuilderCapabilities, Content, Exec,
         ExecRequest, IngressCapabilities, IngressProvider, LogLine, LogRequest, Node, Peer,
@@ -27,6 +27,16 @@ impl<T: Scheduler + ?Sized> Scheduler for Faulty<T> {
 
     async fn nodes(&self) -> Result<Vec<Node>> {
         self.call("nodes", || self.inner.nodes()).await
+    }
+
+    async fn prepare(&self, environment: &Scope) -> Result<Option<String>> {
+        self.call("prepare", || self.inner.prepare(environment))
+            .await
+    }
+
+    async fn discard(&self, environment: &Scope) -> Result<()> {
+        self.call("discard", || self.inner.discard(environment))
+            .await
     }
 
     async fn apply(&self, workload: &Workload) -> Result<()> {

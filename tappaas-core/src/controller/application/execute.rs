@@ -12,6 +12,11 @@ impl Context {
     /// Executes one step. Executing it again changes nothing.
     pub(super) async fn execute(&self, snapshot: &Snapshot, step: Step) -> Result<()> {
         match step {
+            Step::Adopt { .. } => {
+                let mut application = snapshot.application.clone();
+                application.metadata.finalizers.push(FINALIZER.to_owned());
+                self.client.update(&application).await.map(drop)
+            }
             Step::CreateBuild(spec) => {
                 let name = release_name(snapshot.key.name.as_str(), spec.number);
                 self.create(owned(snapshot, name), *spec).await

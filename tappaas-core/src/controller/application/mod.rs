@@ -1,6 +1,7 @@
 //! The application controller: releases, rollouts, routes, bindings, destruction.
 
 mod command;
+mod conditions;
 mod entrusted;
 mod execute;
 mod fresh;

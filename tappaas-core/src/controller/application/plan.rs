@@ -27,6 +27,9 @@ pub fn plan(snapshot: &Snapshot) -> Plan {
     if snapshot.application.metadata.deletion.is_some() {
         return destroy(snapshot);
     }
+    if !snapshot.adopted() {
+        return adopt(snapshot);
+    }
     let mut draft = Draft::default();
     let target = target::choose(snapshot, &mut draft);
     let verdict = match &target {
@@ -44,6 +47,16 @@ pub fn plan(snapshot: &Snapshot) -> Plan {
         draft.wait(super::RETRY);
     }
     draft.finish(snapshot, &target, goal)
+}
+
+/// Before anything of it runs: what went meanwhile would leave it behind.
+fn adopt(snapshot: &Snapshot) -> Plan {
+    Plan {
+        steps: vec![Step::Adopt {
+            application: snapshot.key.name.clone(),
+        }],
+        next: None,
+    }
 }
 
 /// What a plan is drafted from.

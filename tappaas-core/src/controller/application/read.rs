@@ -47,6 +47,7 @@ impl Context {
             callers: Vec::new(),
             callers_missing: false,
             callers_leaving: false,
+            sources: self.backends.builder.capabilities().sources,
             stepwise: self.backends.scheduler.capabilities().stepwise,
             redirect: routes::redirect(&self.backends.ingress.capabilities()),
             now: self.clock.now(),

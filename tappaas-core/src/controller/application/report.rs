@@ -1,6 +1,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Snapshot, Step, Unreached, plan::Draft, routes, target::Target, template};
+use super::{
+    Snapshot, Step, Unreached, conditions::conditions, plan::Draft, routes, target::Target,
+    template,
+};
 use crate::{
     Name,
     backend::InstanceState,
@@ -20,6 +23,7 @@ pub(super) fn status(
     let (phase, message) = phase(snapshot, target, draft);
     let current = snapshot.current();
     ApplicationStatus {
+        conditions: conditions(snapshot, target, phase, &message),
         generation: snapshot.application.metadata.generation,
         current: current.map(|release| release.spec.version),
         latest: snapshot.releases.last().map(|release| release.spec.version),
@@ -42,6 +46,7 @@ pub(super) fn destroying(snapshot: &Snapshot) -> ApplicationStatus {
     ApplicationStatus {
         phase: Phase::Destroying,
         message: "stopping".to_owned(),
+        conditions: Vec::new(),
         ..snapshot.application.status.clone()
     }
 }
@@ -49,7 +54,7 @@ pub(super) fn destroying(snapshot: &Snapshot) -> ApplicationStatus {
 fn phase(snapshot: &Snapshot, target: &Target<'_>, draft: &Draft) -> (Phase, String) {
     let release = match target {
         Target::Building(message) => return (Phase::Building, message.clone()),
-        Target::Refused(reason) => return (Phase::Failed, reason.clone()),
+        Target::Refused(refusal) => return (Phase::Failed, refusal.message.clone()),
         Target::Release(release) => release,
     };
     let version = release.spec.version;
@@ -207,7 +212,7 @@ fn progress(
         );
     }
     match target {
-        Target::Refused(reason) => (OperationState::Failed, reason.clone()),
+        Target::Refused(refusal) => (OperationState::Failed, refusal.message.clone()),
         Target::Building(message) => (OperationState::Running, message.clone()),
         Target::Release(release) => outcome(snapshot, release),
     }

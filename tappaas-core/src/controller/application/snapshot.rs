@@ -7,7 +7,7 @@ use super::template;
 use crate::{
     Name, Timestamp,
     backend::{PeerAddress, RouteId, RouteStatus, VolumeId, WorkloadId, WorkloadStatus},
-    controller::Settings,
+    controller::{FINALIZER, Settings},
     model::{Application, ApplicationKey, ApplicationSpec, Build, Host, Operation, Release},
 };
 
@@ -42,6 +42,8 @@ pub struct Snapshot {
     pub callers_missing: bool,
     /// One of them is being destroyed. What it was bound to may be forgotten together with it: then nobody tells that it is gone.
     pub callers_leaving: bool,
+    /// The builder builds source code, and does not take images alone.
+    pub sources: bool,
     /// The scheduler rolls step by step, not by itself.
     pub stepwise: bool,
     /// The status of redirects.
@@ -87,6 +89,12 @@ impl Snapshot {
     /// How long ago a time was; nothing if the clock was set back since.
     pub(super) fn since(&self, then: Timestamp) -> Duration {
         self.now.duration_since(then).try_into().unwrap_or_default()
+    }
+
+    /// The platform's controller has the last word before the application's object goes.
+    pub(super) fn adopted(&self) -> bool {
+        let finalizers = &self.application.metadata.finalizers;
+        finalizers.iter().any(|finalizer| finalizer == FINALIZER)
     }
 
     /// The release with this version.

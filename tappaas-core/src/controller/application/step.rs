@@ -15,6 +15,11 @@ use crate::{
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum Step {
+    /// Take charge of an application that somebody made as an object: from now on it goes only once nothing of it is left.
+    Adopt {
+        /// The application's name.
+        application: Name,
+    },
     /// Ask for a build.
     CreateBuild(Box<BuildObjectSpec>),
     /// End a build that nobody wants any more.
@@ -78,6 +83,7 @@ impl Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Adopt { application } => write!(f, "take charge of {application}"),
             Self::CreateBuild(build) => write!(f, "build {}", build.number),
             Self::CancelBuild { number } => write!(f, "cancel build {number}"),
             Self::ClaimHost { host } => write!(f, "claim host {host}"),

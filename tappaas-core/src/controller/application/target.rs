@@ -3,6 +3,7 @@ use super::{
     plan::{Draft, wanted_origin},
 };
 use crate::{
+    Chain,
     backend::{BuildOutcome, Image},
     model::{
         Build, BuildObjectSpec, BuildPhase, Release, ReleasePhase, ReleaseSpec, ReleaseStatus,
@@ -16,8 +17,24 @@ pub(super) enum Target<'a> {
     Release(&'a Release),
     /// A release that cannot be made yet; so far it is.
     Building(String),
-    /// No release, and this is why.
-    Refused(String),
+    /// No release.
+    Refused(Refusal),
+}
+
+/// Why there is no release.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    /// In one word, for programs.
+    pub(super) reason: &'static str,
+    /// For people.
+    pub(super) message: String,
+}
+
+impl Target<'_> {
+    fn refused(reason: &'static str, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self::Refused(Refusal { reason, message })
+    }
 }
 
 /// Finds the release that the spec asks for, or takes the next step towards making it.
@@ -30,6 +47,9 @@ pub(super) fn choose<'a>(snapshot: &'a Snapshot, draft: &mut Draft) -> Target<'a
     {
         cancel_builds(snapshot, None, draft);
         return Target::Release(latest);
+    }
+    if let Err(error) = snapshot.spec().check() {
+        return Target::refused("Invalid", Chain(&error).to_string());
     }
     match image(snapshot, draft) {
         Ok((image, outcome)) => {
@@ -86,7 +106,12 @@ fn image<'a>(
 ) -> Result<(Image, Option<BuildOutcome>), Target<'a>> {
     if let Some(from) = snapshot.spec().rollback {
         let release = snapshot.release(from);
-        let gone = || Target::Refused(format!("release {from} is not kept any more"));
+        let gone = || {
+            Target::refused(
+                "ReleaseGone",
+                format!("release {from} is not kept any more"),
+            )
+        };
         return release
             .map(|release| (release.spec.image.clone(), None))
             .ok_or_else(gone);
@@ -108,18 +133,30 @@ fn image<'a>(
             Ok((outcome.image.clone(), Some(outcome.clone())))
         }
         (BuildPhase::Queued, _) => Err(Target::Building(format!("build {number} is queued"))),
-        (BuildPhase::Running, _) => Err(Target::Building(format!("build {number} runs"))),
+        (BuildPhase::Running, _) => Err(Target::Building(running(build))),
         _ if build.spec.build.attempt != snapshot.spec().attempt => {
             Err(create_build(snapshot, draft))
         }
-        _ => Err(Target::Refused(format!(
-            "build {number} failed: {}",
-            build.status.message
-        ))),
+        _ => Err(Target::refused(
+            "BuildFailed",
+            format!("build {number} failed: {}", build.status.message),
+        )),
+    }
+}
+
+/// What is in the way of a build is told, though it may pass.
+fn running(build: &Build) -> String {
+    let number = build.spec.number;
+    match build.status.message.as_str() {
+        "" => format!("build {number} runs"),
+        hindrance => format!("build {number} is tried again: {hindrance}"),
     }
 }
 
 fn create_build<'a>(snapshot: &Snapshot, draft: &mut Draft) -> Target<'a> {
+    if !snapshot.sources && !snapshot.spec().content.source.is_image() {
+        return Target::refused("NoBuilder", "this platform has no builder: give an image");
+    }
     let number = snapshot.builds.last().map_or(0, |build| build.spec.number) + 1;
     let content = &snapshot.spec().content;
     let mut build = content.build.clone();

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use futures::{future::BoxFuture, stream::BoxStream};
 use tappaas_core::{
-    Event, Key, Kind, ListRequest, Object, Page, Precondition, Result, Revision, Store,
+    Event, Key, Kind, ListRequest, Object, Page, Precondition, Result, Revision, Scope, Store,
     backend::{
         Exec, ExecRequest, IngressCapabilities, IngressProvider, LogLine, LogRequest, Node, Peer,
         PeerAddress, Route, RouteId, RouteStatus, Scheduler, SchedulerCapabilities, Signal,
@@ -110,6 +110,14 @@ impl<T: Scheduler + ?Sized> Scheduler for Guarded<T> {
 
     async fn nodes(&self) -> Result<Vec<Node>> {
         self.inner.nodes().await
+    }
+
+    async fn prepare(&self, environment: &Scope) -> Result<Option<String>> {
+        self.inner.prepare(environment).await
+    }
+
+    async fn discard(&self, environment: &Scope) -> Result<()> {
+        self.inner.discard(environment).await
     }
 
     async fn apply(&self, workload: &Workload) -> Result<()> {

@@ -282,7 +282,10 @@ struct Recipes;
 #[async_trait]
 impl Builder for Recipes {
     fn capabilities(&self) -> BuilderCapabilities {
-        BuilderCapabilities::default()
+        BuilderCapabilities {
+            sources: true,
+            ..BuilderCapabilities::default()
+        }
     }
 
     async fn build(&self, request: &BuildRequest) -> Result<BuildOutcome> {

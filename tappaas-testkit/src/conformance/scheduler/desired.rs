@@ -275,6 +275,47 @@ pub async fn remove_leaves_nothing_and_may_be_repeated(fixture: &dyn SchedulerFi
     Ok(())
 }
 
+/// `prepare` makes what an environment needs, and names its namespace, if there are such; again it changes nothing.
+pub async fn an_environment_is_prepared_once(fixture: &dyn SchedulerFixture) -> Verdict {
+    let mut stage = Stage::new(fixture);
+    let environment = stage.id.application.scope();
+    let first = stage.scheduler.prepare(&environment).await?;
+    let again = stage.scheduler.prepare(&environment).await?;
+    ensure!(first == again, "{first:?} was {again:?} the second time");
+    let template = stage.serving("a").await;
+    stage.apply(&[(1, 1, &template)]).await?;
+    stage.ready(1).await?;
+    let then = stage.scheduler.prepare(&environment).await?;
+    ensure!(first == then, "{first:?} became {then:?}");
+    stage.ready(1).await?;
+    Ok(())
+}
+
+/// `discard` removes all that `prepare` made, and what is left of workloads; of an unknown environment it succeeds.
+pub async fn a_discarded_environment_leaves_nothing(fixture: &dyn SchedulerFixture) -> Verdict {
+    let mut stage = Stage::of(fixture, "discarded");
+    let scheduler = stage.scheduler.clone();
+    let environment = stage.id.application.scope();
+    scheduler.discard(&environment).await?;
+    scheduler.prepare(&environment).await?;
+    let template = stage.serving("a").await;
+    stage.apply(&[(1, 1, &template)]).await?;
+    stage.ready(1).await?;
+    scheduler.remove(&stage.id).await?;
+    let gone = async || match scheduler.discard(&environment).await {
+        Ok(()) => Ok(Some(())),
+        Err(error) if error.kind().retryable() => Ok(None),
+        Err(error) => Err(error.into()),
+    };
+    until("the environment is discarded", gone).await?;
+    until("nothing is left", async || {
+        Ok(scheduler.list().await?.is_empty().then_some(()))
+    })
+    .await?;
+    scheduler.discard(&environment).await?;
+    Ok(())
+}
+
 /// `list` returns every workload that something is left of.
 pub async fn list_names_what_something_is_left_of(fixture: &dyn SchedulerFixture) -> Verdict {
     let (mut one, mut other) = (Stage::of(fixture, "one"), Stage::of(fixture, "other"));

@@ -65,6 +65,8 @@ macro_rules! scheduler_conformance {
             releases_run_side_by_side_with_the_counts_asked_for
             observe_of_an_unknown_workload_is_none
             remove_leaves_nothing_and_may_be_repeated
+            an_environment_is_prepared_once
+            a_discarded_environment_leaves_nothing
             list_names_what_something_is_left_of
             a_volume_for_writing_is_held_by_one_instance_at_a_time
             an_instance_is_ready_only_while_its_readiness_probe_succeeds

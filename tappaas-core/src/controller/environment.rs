@@ -1,0 +1,162 @@
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use futures::{StreamExt, stream, stream::BoxStream};
+
+use super::{Context, drive::Reconcile, wakes};
+use crate::{
+    Chain, Error, Key, Kind, Result, Scope,
+    client::{Client, Held},
+    model::{Condition, ConditionKind, Environment, EnvironmentSpec, EnvironmentStatus, Truth},
+};
+
+/// Marks environments that have something in a scheduler.
+const FINALIZER: &str = "tappaas.dev/environment";
+
+/// Sees to it that environments have what schedulers need for them, and that nothing of it is left when they go.
+#[derive(Debug)]
+pub(super) struct EnvironmentController {
+    pub(super) context: Arc<Context>,
+}
+
+#[async_trait]
+impl Reconcile for EnvironmentController {
+    fn name(&self) -> &'static str {
+        "environment"
+    }
+
+    async fn reconcile(&self, key: &Key) -> Result<Option<Duration>> {
+        let client = &self.context.client;
+        let found = client.get::<EnvironmentSpec>(&key.scope, &key.name)?;
+        let Some(environment) = found else {
+            return Ok(None);
+        };
+        let scope = inside(key)?;
+        match environment.metadata.deletion {
+            None => self.prepare(environment, &scope).await?,
+            Some(_) => self.discard(environment, &scope).await?,
+        }
+        Ok(None)
+    }
+
+    async fn wakes(&self) -> Result<BoxStream<'static, Key>> {
+        let client = &self.context.client;
+        let own = wakes::objects(client, Kind::Environment, |_, _, key| vec![key.clone()]);
+        // The last one that goes lets its environment go.
+        let of = |kind| wakes::objects(client, kind, around);
+        let inside = [Kind::Application, Kind::Volume].map(of);
+        Ok(stream::select(own, stream::select_all(inside)).boxed())
+    }
+
+    fn all(&self) -> Vec<Key> {
+        let client = &self.context.client;
+        client.keys(Kind::Environment, &Scope::cluster())
+    }
+}
+
+impl EnvironmentController {
+    async fn prepare(&self, mut environment: Environment, scope: &Scope) -> Result<()> {
+        let prepared = self.context.backends.scheduler.prepare(scope).await;
+        let namespace = match prepared {
+            Ok(namespace) => namespace,
+            Err(error) => {
+                let why = (Truth::False, "NotPrepared", Chain(&error).to_string());
+                let status = self.status(&environment, None, why);
+                self.record(environment, status).await?;
+                return Err(error);
+            }
+        };
+        let finalizers = &mut environment.metadata.finalizers;
+        if namespace.is_some() && !finalizers.iter().any(|known| known == FINALIZER) {
+            finalizers.push(FINALIZER.to_owned());
+            environment = self.context.client.update(&environment).await?;
+        }
+        let ready = (Truth::True, "Prepared", String::new());
+        let status = self.status(&environment, namespace, ready);
+        self.record(environment, status).await
+    }
+
+    async fn discard(&self, mut environment: Environment, scope: &Scope) -> Result<()> {
+        if let Some(what) = self.content(scope) {
+            let namespace = environment.status.namespace.clone();
+            let message = format!("is removed once it is empty: it still has {what}");
+            let status = self.status(&environment, namespace, (Truth::False, "NotEmpty", message));
+            return self.record(environment, status).await;
+        }
+        if let Err(error) = self.context.backends.scheduler.discard(scope).await {
+            let namespace = environment.status.namespace.clone();
+            let why = (Truth::False, "NotDiscarded", Chain(&error).to_string());
+            let status = self.status(&environment, namespace, why);
+            self.record(environment, status).await?;
+            return Err(error);
+        }
+        let finalizers = &mut environment.metadata.finalizers;
+        if let Some(ours) = finalizers.iter().position(|known| known == FINALIZER) {
+            finalizers.remove(ours);
+            self.context.client.update(&environment).await?;
+        }
+        Ok(())
+    }
+
+    /// Something that is in an environment, if anything is.
+    fn content(&self, scope: &Scope) -> Option<String> {
+        [Kind::Application, Kind::Volume]
+            .into_iter()
+            .find_map(|kind| {
+                let key = self.context.client.keys(kind, scope).into_iter().next()?;
+                Some(format!("{} {}", kind.as_str().to_lowercase(), key.name))
+            })
+    }
+
+    fn status(
+        &self,
+        environment: &Environment,
+        namespace: Option<String>,
+        (status, reason, message): (Truth, &str, String),
+    ) -> EnvironmentStatus {
+        let now = self.context.clock.now();
+        let ready = Condition {
+            kind: ConditionKind::Ready,
+            status,
+            reason: reason.to_owned(),
+            message,
+            observed_generation: environment.metadata.generation,
+            last_transition_time: now,
+        };
+        let known = &environment.status.conditions;
+        EnvironmentStatus {
+            namespace,
+            conditions: vec![ready.since(known, now)],
+        }
+    }
+
+    async fn record(&self, mut environment: Environment, status: EnvironmentStatus) -> Result<()> {
+        if environment.status == status {
+            return Ok(());
+        }
+        environment.status = status;
+        let recorded = self.context.client.update_status(&environment).await;
+        recorded.map(drop)
+    }
+}
+
+/// The scope of what is in an environment.
+fn inside(key: &Key) -> Result<Scope> {
+    match key.scope.names() {
+        [tenant, project] => Ok(Scope::environment(
+            tenant.clone(),
+            project.clone(),
+            crate::Name::new(&key.name)?,
+        )),
+        _ => Err(Error::internal(format!("{key} is in no project"))),
+    }
+}
+
+/// The environment that something is in.
+fn around(_: &Client, _: Option<&Held>, key: &Key) -> Vec<Key> {
+    let environment = key.scope.parent().zip(key.scope.names().last());
+    environment
+        .map(|(project, name)| Key::new(Kind::Environment, project, name.as_str()))
+        .into_iter()
+        .collect()
+}

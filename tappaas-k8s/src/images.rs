@@ -1,0 +1,55 @@
+//! The builder of a cluster that has none.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use futures::stream::{self, BoxStream, StreamExt as _};
+use tappaas_core::{
+    Error, Result,
+    backend::{BuildId, BuildOutcome, BuildRequest, Builder, BuilderCapabilities, LogLine},
+    model::Source,
+};
+
+/// Takes images as they are, from registries that the cluster's nodes can pull from. It builds nothing and moves nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GivenImages;
+
+#[async_trait]
+impl Builder for GivenImages {
+    fn capabilities(&self) -> BuilderCapabilities {
+        BuilderCapabilities::default()
+    }
+
+    async fn build(&self, request: &BuildRequest) -> Result<BuildOutcome> {
+        let Source::Image { reference, image } = &request.source else {
+            return Err(Error::unsupported(
+                "source code is not built here: give an image",
+            ));
+        };
+        if image.repository.registry().is_none() {
+            // Whose repository it is, is each node's own matter.
+            return Err(Error::invalid(format!(
+                "image `{reference}` names no registry: write it out, such as docker.io/library/{reference}"
+            )));
+        }
+        Ok(BuildOutcome {
+            image: image.clone(),
+            processes: BTreeMap::new(),
+            detected: format!("image {reference}"),
+            stack: None,
+            cached: true,
+        })
+    }
+
+    async fn list(&self) -> Result<Vec<BuildId>> {
+        Ok(Vec::new())
+    }
+
+    async fn cancel(&self, _: &BuildId) -> Result<()> {
+        Ok(())
+    }
+
+    async fn logs(&self, _: &BuildId, _: bool) -> Result<BoxStream<'static, Result<LogLine>>> {
+        Ok(stream::empty().boxed())
+    }
+}
