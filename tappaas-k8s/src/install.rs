@@ -219,6 +219,7 @@ pub fn rules(group: &str) -> Vec<PolicyRule> {
         ),
         rule("apps", &["deployments", "statefulsets"], &OBJECTS),
         rule("batch", &["jobs"], &["list", "create", "delete"]),
+        rule("events.k8s.io", &["events"], &["create"]),
         rule(
             "policy",
             &["poddisruptionbudgets"],

@@ -4,7 +4,9 @@
 //! that the Kubernetes API is the platform's database. [`KubernetesScheduler`] runs workloads by the cluster's own controllers, and
 //! [`KubernetesIngress`] keeps routes for its proxies to serve.
 
+mod access;
 mod definitions;
+mod events;
 mod failure;
 mod images;
 mod ingress;
@@ -16,8 +18,11 @@ mod quantity;
 mod scheduler;
 mod secrets;
 mod store;
+mod volumes;
 
+pub use access::Access;
 pub use definitions::definitions;
+pub use events::EventReporter;
 pub use images::GivenImages;
 pub use ingress::{Gateway, IngressSettings, KubernetesIngress};
 pub use install::{Installation, rules};
@@ -26,3 +31,7 @@ pub use preflight::preflight;
 pub use scheduler::{Egress, GatewaySource, KubernetesScheduler, SchedulerSettings};
 pub use secrets::KubernetesSecrets;
 pub use store::{GROUP, KubernetesStore};
+pub use volumes::NoVolumes;
+
+/// Clients for clusters, as [`Access`] makes them.
+pub use kube::Client;

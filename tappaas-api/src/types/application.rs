@@ -81,6 +81,8 @@ pub enum Source {
         #[schema(value_type = String)]
         digest: Digest,
     },
+    /// An image by its name; what it means is found out when it is built.
+    Reference(String),
 }
 
 super::mirror! {

@@ -58,8 +58,14 @@ impl Platform {
     pub async fn run(&self) {
         tokio::select! {
             () = self.context.client.run() => {}
-            () = controller::run(self.context.clone()) => {}
+            () = self.control() => {}
         }
+    }
+
+    /// Runs the controllers alone, for as long as it is polled. Somebody else runs the cache ([`Client::run`]), as where several processes
+    /// have one and only one of them is to act.
+    pub async fn control(&self) {
+        controller::run(self.context.clone()).await;
     }
 
     /// Typed reads. Empty until [`Platform::run`] runs and [`Client::sync`] returned.

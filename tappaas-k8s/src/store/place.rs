@@ -17,14 +17,14 @@ const HASH: usize = 20;
 
 /// Where an object is kept.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// `None` for those that lie in no environment.
-    pub(super) namespace: Option<String>,
-    pub(super) name: String,
+    pub(crate) namespace: Option<String>,
+    pub(crate) name: String,
 }
 
 /// Where the object of a key is kept. Of two keys of one kind the places differ.
-pub(super) fn place(key: &Key) -> Place {
+pub(crate) fn place(key: &Key) -> Place {
     let names = key.scope.names();
     match key.kind.depth() {
         3 => Place {

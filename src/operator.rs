@@ -1,0 +1,126 @@
+use std::{sync::Arc, time::Duration};
+
+use tappaas_core::{
+    Clock, Error, Ids, Result,
+    controller::Settings,
+    model::Host,
+    platform::{Backends, Platform},
+};
+use tappaas_k8s::{
+    Candidate, Client, EventReporter, GivenImages, IngressSettings, KubernetesIngress,
+    KubernetesScheduler, KubernetesStore, NoVolumes, SchedulerSettings, preflight,
+};
+
+use crate::{RandomIds, SystemClock};
+
+/// The Lease that replicas of an operator share.
+const LEASE: &str = "tappaas";
+/// Within this a lease is given back, or runs out by itself.
+const RELEASE_MAX: Duration = Duration::from_secs(5);
+
+/// How an operator is put together.
+#[derive(Clone, Debug)]
+pub struct OperatorConfig {
+    /// The API group of its objects.
+    pub group: String,
+    /// The namespace that it is in itself.
+    pub namespace: String,
+    /// What tells it from its other replicas, such as the name of its pod.
+    pub identity: String,
+    /// The domain under which applications get their default hosts.
+    pub base: Host,
+    /// How workloads run.
+    pub scheduler: SchedulerSettings,
+    /// How requests come in.
+    pub ingress: IngressSettings,
+}
+
+/// The whole control plane inside of a Kubernetes cluster, whose API is its store. It needs nothing besides.
+///
+/// It takes applications as images: there is no builder in it. Of several replicas one acts; the others follow what it does, and take over
+/// when it is gone.
+#[derive(Debug)]
+pub struct Operator {
+    client: Client,
+    config: OperatorConfig,
+    platform: Platform,
+    events: EventReporter,
+    clock: Arc<dyn Clock>,
+}
+
+impl Operator {
+    /// Puts the operator together, once the cluster has what it needs.
+    ///
+    /// # Errors
+    /// What [`preflight`] says; `Unsupported` if the cluster serves no routes in a way that the settings name.
+    pub async fn connect(client: Client, config: OperatorConfig) -> Result<Self> {
+        preflight(&client, &config.group).await?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let ids: Arc<dyn Ids> = Arc::new(RandomIds);
+        let group = &config.group;
+        let store = KubernetesStore::new(client.clone(), group, clock.clone(), ids.clone());
+        let store = Arc::new(store);
+        let scheduler =
+            KubernetesScheduler::new(client.clone(), config.scheduler.clone(), clock.clone());
+        let ingress = KubernetesIngress::connect(client.clone(), config.ingress.clone()).await?;
+        let images = tappaas_registry::client::Registry::new(Default::default(), &[])?;
+        let backends = Backends {
+            store: store.clone(),
+            builder: Arc::new(GivenImages),
+            registry: Arc::new(images),
+            scheduler: Arc::new(scheduler),
+            ingress: Arc::new(ingress),
+            volumes: Arc::new(NoVolumes),
+        };
+        let settings = Settings {
+            base: config.base.clone(),
+            ..Settings::default()
+        };
+        let events = EventReporter::new(
+            client.clone(),
+            store,
+            clock.clone(),
+            group,
+            &config.identity,
+        );
+        Ok(Self {
+            platform: Platform::new(backends, settings, clock.clone(), ids)?,
+            client,
+            config,
+            events,
+            clock,
+        })
+    }
+
+    /// The platform. It acts while [`Operator::run`] runs and leads.
+    pub fn platform(&self) -> &Platform {
+        &self.platform
+    }
+
+    /// Follows the cluster, and acts whenever it leads, until `stop` is done. Then it lets another replica lead at once.
+    pub async fn run(&self, stop: impl Future<Output = ()>) {
+        let mut candidate = Candidate::new(
+            self.client.clone(),
+            &self.config.namespace,
+            LEASE,
+            &self.config.identity,
+            &*self.clock,
+        );
+        let work = async || {
+            tokio::select! {
+                () = self.platform.control() => {}
+                () = self.events.run() => {}
+            }
+        };
+        tokio::select! {
+            () = stop => {}
+            () = self.platform.client().run() => {}
+            () = candidate.lead(work) => {}
+        }
+        let released = tokio::time::timeout(RELEASE_MAX, candidate.release()).await;
+        let late = |_| Err(Error::unavailable("the Kubernetes API does not answer"));
+        if let Err(error) = released.unwrap_or_else(late) {
+            tracing::warn!(%error, "the lease runs out by itself");
+        }
+    }
+}
