@@ -1,4 +1,11 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tappaas_core::{
     Clock, Error, Ids, Result,
@@ -39,12 +46,12 @@ pub struct OperatorConfig {
 ///
 /// It takes applications as images: there is no builder in it. Of several replicas one acts; the others follow what it does, and take over
 /// when it is gone.
-#[derive(Debug)]
 pub struct Operator {
     client: Client,
     config: OperatorConfig,
     platform: Platform,
     events: EventReporter,
+    leads: AtomicBool,
     clock: Arc<dyn Clock>,
 }
 
@@ -88,6 +95,7 @@ impl Operator {
             client,
             config,
             events,
+            leads: AtomicBool::new(false),
             clock,
         })
     }
@@ -95,6 +103,16 @@ impl Operator {
     /// The platform. It acts while [`Operator::run`] runs and leads.
     pub fn platform(&self) -> &Platform {
         &self.platform
+    }
+
+    /// How it was put together.
+    pub fn config(&self) -> &OperatorConfig {
+        &self.config
+    }
+
+    /// Says whether it is this replica that acts.
+    pub fn leads(&self) -> bool {
+        self.leads.load(Ordering::Relaxed)
     }
 
     /// Follows the cluster, and acts whenever it leads, until `stop` is done. Then it lets another replica lead at once.
@@ -107,6 +125,7 @@ impl Operator {
             &*self.clock,
         );
         let work = async || {
+            let _leading = Leading::begin(&self.leads);
             tokio::select! {
                 () = self.platform.control() => {}
                 () = self.events.run() => {}
@@ -122,5 +141,29 @@ impl Operator {
         if let Err(error) = released.unwrap_or_else(late) {
             tracing::warn!(%error, "the lease runs out by itself");
         }
+    }
+}
+
+impl fmt::Debug for Operator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Operator")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Stands for leading: nobody says when it ends.
+struct Leading<'a>(&'a AtomicBool);
+
+impl<'a> Leading<'a> {
+    fn begin(leads: &'a AtomicBool) -> Self {
+        leads.store(true, Ordering::Relaxed);
+        Self(leads)
+    }
+}
+
+impl Drop for Leading<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
     }
 }

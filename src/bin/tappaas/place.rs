@@ -112,6 +112,21 @@ pub(crate) fn log_filter() -> Option<String> {
     variable("TAPPAAS_LOG").map(|value| value.to_string_lossy().into_owned())
 }
 
+/// Which of several operators this is, as its pod says.
+pub(crate) fn identity() -> Option<String> {
+    variable("TAPPAAS_IDENTITY").map(|value| value.to_string_lossy().into_owned())
+}
+
+/// The namespace that this operator is in, as its pod says.
+pub(crate) fn namespace() -> Option<String> {
+    variable("TAPPAAS_NAMESPACE").map(|value| value.to_string_lossy().into_owned())
+}
+
+/// Where `kubectl` would look, too, if anybody said so.
+pub(crate) fn kubeconfig() -> Option<PathBuf> {
+    variable("KUBECONFIG")
+}
+
 /// Settings of package managers that builds get passed on: where they download from.
 pub(crate) fn build_environment() -> Vec<(String, String)> {
     const PASSED_ON: [&str; 14] = [

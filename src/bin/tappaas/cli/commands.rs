@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use clap_complete::Shell;
 use tappaas_core::Name;
 
-use super::ServeArgs;
+use super::{ClusterArgs, OperatorArgs, ServeArgs};
 
 /// The commands, in the order that a newcomer meets them.
 #[derive(Debug, Subcommand)]
@@ -67,12 +67,10 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Stop the server; applications go on
     Stop(StopArgs),
-    /// Print a systemd unit for the server, and write it after a confirmation
-    Install {
-        /// Write without asking
-        #[arg(long)]
-        yes: bool,
-    },
+    /// Print a systemd unit for the server, and write it after a confirmation; or print what a Kubernetes cluster needs
+    Install(Box<InstallArgs>),
+    /// Run the platform inside of a Kubernetes cluster, in the foreground
+    Operator(Box<OperatorArgs>),
     /// Say what this machine allows, and how to get more
     Doctor,
     /// Print a completion script
@@ -192,6 +190,32 @@ pub(crate) struct ScaleArgs {
     /// Do not wait; print the operation's id
     #[arg(long)]
     pub(crate) no_wait: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InstallArgs {
+    /// Write the unit without asking
+    #[arg(long, conflicts_with = "print")]
+    pub(crate) yes: bool,
+    /// Print the objects of an operator for `kubectl apply --server-side -f -` instead: definitions, the least rights, a Deployment
+    #[arg(long, requires = "image")]
+    pub(crate) print: bool,
+    /// The operator's image
+    #[arg(long, value_name = "REF", requires = "print")]
+    pub(crate) image: Option<String>,
+    /// The operator's own namespace
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "tappaas",
+        requires = "print"
+    )]
+    pub(crate) namespace: String,
+    /// How many operators run; one of them acts
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "print")]
+    pub(crate) replicas: u32,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
 }
 
 /// `web=3`.

@@ -1,5 +1,6 @@
 //! What can be typed.
 
+mod cluster;
 mod commands;
 
 use std::{net::SocketAddr, path::PathBuf};
@@ -7,9 +8,10 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Args, Parser, ValueEnum};
 use tappaas_core::Name;
 
+pub(crate) use cluster::{ClusterArgs, OperatorArgs};
 pub(crate) use commands::{
-    Command, ConfigCommand, DeployArgs, DestroyArgs, DiffArgs, EnvCommand, ExecArgs, LogsArgs,
-    PlanArgs, RollbackArgs, ScaleArgs, StopArgs, UpArgs, VolumesCommand,
+    Command, ConfigCommand, DeployArgs, DestroyArgs, DiffArgs, EnvCommand, ExecArgs, InstallArgs,
+    LogsArgs, PlanArgs, RollbackArgs, ScaleArgs, StopArgs, UpArgs, VolumesCommand,
 };
 
 /// A platform as a service: from a folder of source code to a running, routed application.

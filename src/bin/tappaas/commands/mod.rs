@@ -1,6 +1,7 @@
 //! What each command does.
 
 mod applications;
+mod cluster;
 mod config;
 mod deploy;
 mod doctor;
@@ -42,10 +43,13 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Doctor => done(doctor::doctor(printer).await),
         Command::Init { path } => done(init::init(printer, &path)),
-        Command::Install { yes } => {
+        Command::Install(args) if args.print => done(cluster::print(printer, &args)),
+        Command::Install(args) => {
             let data = data(&cli.global)?;
-            done(install::install(printer, &data, &place::program()?, yes))
+            let program = place::program()?;
+            done(install::install(printer, &data, &program, args.yes))
         }
+        Command::Operator(args) => done(serve::operator(&args).await),
         Command::Serve(args) => done(serve::serve(&data(&cli.global)?, &args).await),
         Command::Up(args) => up::up(printer, &cli.global, &data(&cli.global)?, &args).await,
         command => remote(command, &cli.global, printer).await,
@@ -83,7 +87,8 @@ async fn remote(command: Command, global: &Global, printer: Printer) -> Result<E
         Command::Completions { .. }
         | Command::Doctor
         | Command::Init { .. }
-        | Command::Install { .. }
+        | Command::Install(_)
+        | Command::Operator(_)
         | Command::Serve(_)
         | Command::Up(_) => unreachable!("these need no server"),
     };

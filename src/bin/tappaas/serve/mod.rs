@@ -1,6 +1,7 @@
 //! `tappaas serve`: the server.
 
 mod config;
+mod operator;
 
 use std::{future::IntoFuture as _, sync::Arc};
 
@@ -19,6 +20,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
+
+pub(crate) use self::operator::operator;
 
 use self::config::Config;
 use crate::{

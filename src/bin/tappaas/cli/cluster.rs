@@ -1,0 +1,155 @@
+//! What has to be said of a Kubernetes cluster.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, str::FromStr};
+
+use clap::Args;
+use tappaas::k8s::{self, GatewaySource};
+use tappaas_core::model::Host;
+
+/// What an operator and its installation need to know.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ClusterArgs {
+    /// The API group of the platform's objects
+    #[arg(long, value_name = "GROUP", default_value = k8s::GROUP)]
+    pub(crate) group: String,
+
+    /// The domain under which applications get their default hosts
+    #[arg(long, value_name = "DOMAIN", default_value = "localhost")]
+    pub(crate) base: Host,
+
+    /// The Gateway that serves applications, if the cluster has the Gateway API
+    #[arg(long, value_name = "NAMESPACE/NAME[/LISTENER]")]
+    pub(crate) gateway: Option<GatewayName>,
+
+    /// The ingress class that serves applications otherwise
+    #[arg(long, value_name = "CLASS")]
+    pub(crate) ingress_class: Option<String>,
+
+    /// Pods that bring requests from outside; nobody else reaches applications
+    #[arg(long, value_name = "NAMESPACE:LABEL=VALUE")]
+    pub(crate) gateway_pods: Vec<GatewayPods>,
+
+    /// A network that requests from outside come from, of a gateway outside of the cluster
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) gateway_network: Vec<String>,
+}
+
+/// What `tappaas operator` needs to know besides.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct OperatorArgs {
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+
+    /// Where /healthz, /readyz and /metrics are served
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = super::address, default_value = "127.0.0.1:9180")]
+    pub(crate) admin: SocketAddr,
+
+    /// The cluster, from outside of it [default: $KUBECONFIG, else the cluster that this runs in]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+
+    /// The context of the kubeconfig [default: its current one]
+    #[arg(long, value_name = "NAME", requires = "kubeconfig")]
+    pub(crate) context: Option<String>,
+
+    /// The operator's own namespace, for what its replicas agree on [default: $TAPPAAS_NAMESPACE]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "tappaas",
+        hide_default_value = true
+    )]
+    pub(crate) namespace: String,
+}
+
+impl ClusterArgs {
+    /// Where requests come from.
+    pub(crate) fn gateways(&self) -> Vec<GatewaySource> {
+        let pods = self.gateway_pods.iter().map(GatewayPods::source);
+        let networks = self.gateway_network.iter().cloned();
+        pods.chain(networks.map(GatewaySource::Network)).collect()
+    }
+
+    /// As it is typed, but for the group.
+    pub(crate) fn words(&self) -> Vec<String> {
+        let mut words = vec![format!("--base={}", self.base)];
+        let gateway = self
+            .gateway
+            .as_ref()
+            .map(|it| format!("--gateway={}", it.0));
+        let class = self.ingress_class.as_ref();
+        words.extend(gateway);
+        words.extend(class.map(|class| format!("--ingress-class={class}")));
+        let pods = self.gateway_pods.iter();
+        words.extend(pods.map(|pods| format!("--gateway-pods={}", pods.text)));
+        let networks = self.gateway_network.iter();
+        words.extend(networks.map(|network| format!("--gateway-network={network}")));
+        words
+    }
+}
+
+/// A Gateway, written `namespace/name` or `namespace/name/listener`.
+#[derive(Clone, Debug)]
+pub(crate) struct GatewayName(String);
+
+impl FromStr for GatewayName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts: Vec<_> = text.split('/').collect();
+        match (2..=3).contains(&parts.len()) && parts.iter().all(|part| !part.is_empty()) {
+            true => Ok(Self(text.to_owned())),
+            false => Err("expected NAMESPACE/NAME, such as projectcontour/contour".to_owned()),
+        }
+    }
+}
+
+impl From<GatewayName> for k8s::Gateway {
+    fn from(name: GatewayName) -> Self {
+        let mut parts = name.0.splitn(3, '/').map(str::to_owned);
+        Self {
+            namespace: parts.next().unwrap_or_default(),
+            name: parts.next().unwrap_or_default(),
+            section: parts.next(),
+        }
+    }
+}
+
+/// Pods of a namespace with a label, written `namespace:label=value`.
+#[derive(Clone, Debug)]
+pub(crate) struct GatewayPods {
+    text: String,
+    namespace: String,
+    label: (String, String),
+}
+
+impl GatewayPods {
+    fn source(&self) -> GatewaySource {
+        /// Which Kubernetes itself gives every namespace.
+        const NAME: &str = "kubernetes.io/metadata.name";
+        GatewaySource::Pods {
+            namespace_labels: BTreeMap::from([(NAME.to_owned(), self.namespace.clone())]),
+            pod_labels: BTreeMap::from([self.label.clone()]),
+        }
+    }
+}
+
+impl FromStr for GatewayPods {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parse = || {
+            let (namespace, label) = text.split_once(':')?;
+            let (name, value) = label.split_once('=')?;
+            let full = [namespace, name, value].iter().all(|part| !part.is_empty());
+            full.then(|| Self {
+                text: text.to_owned(),
+                namespace: namespace.to_owned(),
+                label: (name.to_owned(), value.to_owned()),
+            })
+        };
+        parse().ok_or_else(|| {
+            "expected NAMESPACE:LABEL=VALUE, such as projectcontour:app=envoy".to_owned()
+        })
+    }
+}

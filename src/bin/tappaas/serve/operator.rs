@@ -1,0 +1,80 @@
+//! `tappaas operator`: the control plane inside of a Kubernetes cluster.
+
+use std::{future::IntoFuture as _, sync::Arc};
+
+use anyhow::{Context as _, Result};
+use tappaas::{Operator, OperatorConfig, core::Ids as _, k8s};
+use tappaas_api::{Metrics, MetricsSource, admin};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::{log, signalled};
+use crate::{cli::OperatorArgs, place};
+
+/// Runs the operator until it is told to stop. What it deployed goes on.
+pub(crate) async fn operator(args: &OperatorArgs) -> Result<()> {
+    log();
+    let admin = TcpListener::bind(args.admin).await;
+    let admin = admin.with_context(|| {
+        let address = args.admin;
+        format!("cannot listen on {address} for health and metrics; choose another with --admin")
+    })?;
+    let client = access(args).connect().await?;
+    let operator = Arc::new(Operator::connect(client, config(args)?).await?);
+    let platform = operator.platform();
+    let metrics = Metrics::new(platform.client(), vec![leading(&operator)]);
+    let figures = admin::router(platform.clone(), Arc::new(metrics));
+    let stop = CancellationToken::new();
+    let watching =
+        axum::serve(admin, figures).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let watching = tokio::spawn(watching.into_future());
+    tracing::info!(identity = operator.config().identity, "ready");
+    let mut told = Ok(());
+    operator.run(async { told = signalled().await }).await;
+    stop.cancel();
+    watching.abort();
+    told?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn access(args: &OperatorArgs) -> k8s::Access {
+    let named = args.kubeconfig.clone().or_else(place::kubeconfig);
+    match named {
+        Some(path) => k8s::Access::Kubeconfig {
+            path,
+            context: args.context.clone(),
+        },
+        None => k8s::Access::Pod,
+    }
+}
+
+fn config(args: &OperatorArgs) -> Result<OperatorConfig> {
+    let cluster = &args.cluster;
+    let identity = place::identity();
+    Ok(OperatorConfig {
+        group: cluster.group.clone(),
+        namespace: place::namespace().unwrap_or_else(|| args.namespace.clone()),
+        identity: identity.unwrap_or_else(|| tappaas::RandomIds.unique()),
+        base: cluster.base.clone(),
+        scheduler: k8s::SchedulerSettings::new(cluster.gateways())?,
+        ingress: k8s::IngressSettings {
+            gateway: cluster.gateway.clone().map(Into::into),
+            class: cluster.ingress_class.clone(),
+            settle: k8s::IngressSettings::SETTLE,
+        },
+    })
+}
+
+/// Which of several replicas acts.
+fn leading(operator: &Arc<Operator>) -> MetricsSource {
+    let operator = operator.clone();
+    MetricsSource::new("operator", move || {
+        let leads = u8::from(operator.leads());
+        async move {
+            Ok(format!(
+                "# HELP tappaas_operator_leads Whether this replica acts.\n# TYPE tappaas_operator_leads gauge\ntappaas_operator_leads {leads}\n"
+            ))
+        }
+    })
+}
