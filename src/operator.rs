@@ -18,6 +18,8 @@ use tappaas_k8s::{
     KubernetesScheduler, KubernetesStore, NoVolumes, SchedulerSettings, preflight,
 };
 
+use tappaas_registry::client as registry;
+
 use crate::{RandomIds, SystemClock};
 
 /// The Lease that replicas of an operator share.
@@ -40,6 +42,8 @@ pub struct OperatorConfig {
     pub scheduler: SchedulerSettings,
     /// How requests come in.
     pub ingress: IngressSettings,
+    /// Which registries are asked what an image's tag means. Digests need none.
+    pub registry: registry::Config,
 }
 
 /// The whole control plane inside of a Kubernetes cluster, whose API is its store. It needs nothing besides.
@@ -70,7 +74,7 @@ impl Operator {
         let scheduler =
             KubernetesScheduler::new(client.clone(), config.scheduler.clone(), clock.clone());
         let ingress = KubernetesIngress::connect(client.clone(), config.ingress.clone()).await?;
-        let images = tappaas_registry::client::Registry::new(Default::default(), &[])?;
+        let images = registry::Registry::new(config.registry.clone(), &[])?;
         let backends = Backends {
             store: store.clone(),
             builder: Arc::new(GivenImages),

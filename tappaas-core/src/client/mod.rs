@@ -151,6 +151,24 @@ impl Client {
         self.seen(stored).await
     }
 
+    /// Replaces the finalizers of an object that was read before, and nothing else: what somebody wrote stays as they wrote it.
+    ///
+    /// # Errors
+    /// `Conflict` if it changed since it was read.
+    pub async fn update_finalizers<S: Spec>(&self, object: &Typed<S>) -> Result<Typed<S>> {
+        let revision = object.metadata.revision;
+        let mut stored = self.stored(&object.key(), revision).await?;
+        stored
+            .metadata
+            .finalizers
+            .clone_from(&object.metadata.finalizers);
+        let stored = self
+            .store
+            .put(stored, Precondition::Revision(revision))
+            .await?;
+        self.seen(stored).await
+    }
+
     /// Replaces the status of an object that was read before. Fields unknown to this version survive.
     ///
     /// # Errors
@@ -216,17 +234,7 @@ impl Client {
 
     /// The stored object with the changes of a typed one.
     async fn merged<S: Spec>(&self, object: &Typed<S>) -> Result<Object> {
-        let key = object.key();
-        let revision = object.metadata.revision;
-        let cached = self.held(&key).filter(|held| held.revision == revision);
-        let stored = match cached {
-            Some(cached) => cached.object()?,
-            None => {
-                let stored = self.store.get(&key).await?;
-                let same = stored.filter(|stored| stored.metadata.revision == revision);
-                same.ok_or_else(|| Error::conflict(format!("{key} was changed by somebody else")))?
-            }
-        };
+        let stored = self.stored(&object.key(), object.metadata.revision).await?;
         let (old, new) = (
             Typed::<S>::from_object(&stored)?.to_object()?,
             object.to_object()?,
@@ -237,6 +245,17 @@ impl Client {
             status: merge::merge(&stored.status, &old.status, &new.status),
             ..new
         })
+    }
+
+    /// An object as it is stored, at a revision that was read before.
+    async fn stored(&self, key: &Key, revision: crate::Revision) -> Result<Object> {
+        let cached = self.held(key).filter(|held| held.revision == revision);
+        if let Some(cached) = cached {
+            return cached.object();
+        }
+        let stored = self.store.get(key).await?;
+        let same = stored.filter(|stored| stored.metadata.revision == revision);
+        same.ok_or_else(|| Error::conflict(format!("{key} was changed by somebody else")))
     }
 
     async fn seen<S: Spec>(&self, stored: Object) -> Result<Typed<S>> {

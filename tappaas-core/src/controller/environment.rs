@@ -69,7 +69,7 @@ impl EnvironmentController {
         let finalizers = &mut environment.metadata.finalizers;
         if namespace.is_some() && !finalizers.iter().any(|known| known == FINALIZER) {
             finalizers.push(FINALIZER.to_owned());
-            environment = self.context.client.update(&environment).await?;
+            environment = self.context.client.update_finalizers(&environment).await?;
         }
         let ready = (Truth::True, "Prepared", String::new());
         let status = self.status(&environment, namespace, ready);
@@ -93,7 +93,7 @@ impl EnvironmentController {
         let finalizers = &mut environment.metadata.finalizers;
         if let Some(ours) = finalizers.iter().position(|known| known == FINALIZER) {
             finalizers.remove(ours);
-            self.context.client.update(&environment).await?;
+            self.context.client.update_finalizers(&environment).await?;
         }
         Ok(())
     }

@@ -67,7 +67,10 @@ impl Drop for Builder {
 impl backend::Builder for Builder {
     fn capabilities(&self) -> BuilderCapabilities {
         let stack = self.site.lock().stack.clone();
-        let stacks = stack.map(|stack| (labels::HOST.to_owned(), stack.fingerprint.clone()));
+        // Without a stack at run time, too, it is this machine's tools that build.
+        let stacks = stack.into_iter().flat_map(|stack| {
+            [labels::HOST, labels::SCRATCH].map(|name| (name.to_owned(), stack.fingerprint.clone()))
+        });
         BuilderCapabilities {
             stacks: BTreeMap::from_iter(stacks),
             sources: true,

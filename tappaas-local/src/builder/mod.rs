@@ -1,5 +1,6 @@
 //! The builder of one machine: source in, image out, in a sandbox whose limits no build can exceed at the expense of the machine.
 
+mod alone;
 mod backend;
 mod config;
 mod detect;

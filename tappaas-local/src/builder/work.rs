@@ -15,6 +15,7 @@ use tappaas_core::{
 use tokio::time::Instant;
 
 use super::{
+    alone,
     detect::{FILE_SERVER, Ground, Listing, Plan, Step, Wishes, decide, web},
     disk::Disk,
     fit,
@@ -81,10 +82,12 @@ pub(super) fn check(
     strategy: Option<Strategy>,
     stack: Option<&str>,
 ) -> Result<()> {
-    if let Some(stack) = stack.filter(|stack| *stack != labels::HOST) {
+    let known = [labels::HOST, labels::SCRATCH];
+    if let Some(stack) = stack.filter(|stack| !known.contains(stack)) {
         return Err(Error::invalid(format!(
-            "there is no stack `{stack}` here; there is `{}`, and images as stacks are not supported yet",
-            labels::HOST
+            "there is no stack `{stack}` here; there are `{}` and `{}`, and images as stacks are not supported yet",
+            labels::HOST,
+            labels::SCRATCH
         )));
     }
     match (source, strategy) {
@@ -252,6 +255,7 @@ impl Task {
             name: &spec.name,
             command: spec.command.as_ref(),
             explicit: spec.strategy == Some(Strategy::Stack),
+            alone: spec.stack.as_deref() == Some(labels::SCRATCH),
         };
         let plan = decide(&listing, &wishes)?;
         if let Some(tool) = plan.tools.iter().find(|tool| !self.stack.has(tool.program)) {
@@ -415,6 +419,7 @@ impl Task {
         };
         let folder = match plan.ground {
             Ground::Stack => return Ok(""),
+            Ground::Alone => return alone::check(app).map(|()| alone::FOLDER),
             Ground::FileServer { folder } => Some(folder).filter(|folder| real(folder)),
             Ground::Built => {
                 let has_index = |folder: &&str| app.join(folder).join("index.html").is_file();
@@ -452,7 +457,11 @@ impl Task {
         let file =
             File::create(&self.layer).context(|| format!("create {}", self.layer.display()))?;
         let out = BufWriter::with_capacity(256 << 10, file);
-        let packed = pack_layer(&app.join(folder), Path::new("app"), &Limits::LAYER, out)?;
+        let place = match folder {
+            alone::FOLDER => Path::new("app").join(folder),
+            _ => PathBuf::from("app"),
+        };
+        let packed = pack_layer(&app.join(folder), &place, &Limits::LAYER, out)?;
         for path in &packed.skipped {
             self.note(&format!(
                 "left out {}: it is neither a file nor a folder nor a link",

@@ -8,3 +8,6 @@ pub(crate) const STACK_FINGERPRINT: &str = "dev.tappaas.stack.fingerprint";
 
 /// The stack that is this machine's own userland, read-only.
 pub(crate) const HOST: &str = "host";
+
+/// No stack at run time: the image is its programs alone.
+pub(crate) const SCRATCH: &str = "scratch";

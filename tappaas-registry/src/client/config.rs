@@ -5,7 +5,7 @@ use oci_distribution::{
     secrets::RegistryAuth,
 };
 use serde::{Deserialize, Serialize};
-use tappaas_core::{Error, Result, backend::Secret};
+use tappaas_core::{Error, ErrorKind, Result, backend::Secret};
 
 /// Which registries a client speaks to, and how.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -15,6 +15,9 @@ pub struct Config {
     pub registry: Option<String>,
     /// Registries on this machine that are spoken to without TLS, such as `127.0.0.1:5000`. Others are refused here.
     pub plain_http: Vec<String>,
+    /// The registries that are spoken to at all; `None`: any that a repository names. Where tenants name repositories, whatever answers at
+    /// an address they choose would be asked, and its answer shown to them.
+    pub only: Option<Vec<String>>,
 }
 
 /// How long a registry may take to accept a connection.
@@ -31,6 +34,20 @@ impl Config {
             Some(host) => Err(Error::invalid(format!(
                 "registry `{host}` is not on this machine, and so is not spoken to in plain HTTP; give it a certificate"
             ))),
+        }
+    }
+
+    /// Refuses a registry that is not to be spoken to.
+    pub(super) fn check_host(&self, host: &str) -> Result<()> {
+        let allowed = |only: &Vec<String>| only.iter().any(|known| known == host);
+        match self.only.as_ref().is_none_or(allowed) {
+            true => Ok(()),
+            false => Err(Error::new(
+                ErrorKind::Denied,
+                format!(
+                    "registry `{host}` is not among those that are asked what a tag means: name the image by its digest, or have the registry added"
+                ),
+            )),
         }
     }
 

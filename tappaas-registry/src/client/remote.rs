@@ -74,6 +74,7 @@ impl Remote {
         let host = repository.registry().or(self.config.registry.as_deref()).ok_or_else(|| {
             Error::invalid(format!("`{repository}` names no registry, and none is configured; write `host/{repository}`"))
         })?;
+        self.config.check_host(host)?;
         let path = repository.path();
         Ok(match host {
             // Everybody writes the names of the Docker Hub in their short form.

@@ -33,6 +33,7 @@ pub(crate) fn client(address: SocketAddr, credentials: &[Credential]) -> Registr
     let config = Config {
         registry: Some(address.to_string()),
         plain_http: vec![address.to_string()],
+        only: None,
     };
     Registry::new(config, credentials).unwrap()
 }

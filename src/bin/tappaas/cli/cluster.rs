@@ -32,6 +32,10 @@ pub(crate) struct ClusterArgs {
     /// A network that requests from outside come from, of a gateway outside of the cluster
     #[arg(long, value_name = "CIDR")]
     pub(crate) gateway_network: Vec<String>,
+
+    /// A registry that is asked what an image's tag means; images by their digest need none
+    #[arg(long, value_name = "HOST")]
+    pub(crate) tags_from: Vec<String>,
 }
 
 /// What `tappaas operator` needs to know besides.
@@ -84,6 +88,8 @@ impl ClusterArgs {
         words.extend(pods.map(|pods| format!("--gateway-pods={}", pods.text)));
         let networks = self.gateway_network.iter();
         words.extend(networks.map(|network| format!("--gateway-network={network}")));
+        let registries = self.tags_from.iter();
+        words.extend(registries.map(|registry| format!("--tags-from={registry}")));
         words
     }
 }

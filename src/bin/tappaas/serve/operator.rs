@@ -3,7 +3,7 @@
 use std::{future::IntoFuture as _, sync::Arc};
 
 use anyhow::{Context as _, Result};
-use tappaas::{Operator, OperatorConfig, core::Ids as _, k8s};
+use tappaas::{Operator, OperatorConfig, core::Ids as _, k8s, registry};
 use tappaas_api::{Metrics, MetricsSource, admin};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -62,6 +62,10 @@ fn config(args: &OperatorArgs) -> Result<OperatorConfig> {
             gateway: cluster.gateway.clone().map(Into::into),
             class: cluster.ingress_class.clone(),
             settle: k8s::IngressSettings::SETTLE,
+        },
+        registry: registry::client::Config {
+            only: Some(cluster.tags_from.clone()),
+            ..registry::client::Config::default()
         },
     })
 }

@@ -15,7 +15,7 @@ impl Context {
             Step::Adopt { .. } => {
                 let mut application = snapshot.application.clone();
                 application.metadata.finalizers.push(FINALIZER.to_owned());
-                self.client.update(&application).await.map(drop)
+                self.client.update_finalizers(&application).await.map(drop)
             }
             Step::CreateBuild(spec) => {
                 let name = release_name(snapshot.key.name.as_str(), spec.number);
@@ -175,7 +175,7 @@ impl Context {
             .metadata
             .finalizers
             .retain(|finalizer| finalizer != FINALIZER);
-        self.client.update(&application).await.map(drop)
+        self.client.update_finalizers(&application).await.map(drop)
     }
 
     /// Ends the operations of an application that is gone.

@@ -13,6 +13,8 @@ pub(in crate::builder) struct Wishes<'a> {
     pub(in crate::builder) command: Option<&'a Command>,
     /// A `Dockerfile` is not to be minded.
     pub(in crate::builder) explicit: bool,
+    /// The image is to be the programs alone, without a stack.
+    pub(in crate::builder) alone: bool,
 }
 
 /// A language whose sources are told by one of these files at the top.
@@ -20,6 +22,8 @@ struct Language {
     name: &'static str,
     marker: fn(&Listing) -> Option<&'static str>,
     plan: fn(&Listing, &Context<'_>) -> Result<Plan>,
+    /// Its programs can do without a stack.
+    alone: bool,
 }
 
 /// What a language's plan depends on beside the files.
@@ -28,6 +32,8 @@ pub(super) struct Context<'a> {
     pub(super) name: &'a str,
     /// A `Procfile` says what is started: all programs are built, and none is chosen.
     pub(super) procfile: bool,
+    /// Programs are linked so that they need nothing of a stack.
+    pub(super) alone: bool,
 }
 
 /// In the order in which they are built if there are several: what makes assets comes before what may embed them.
@@ -36,21 +42,25 @@ const LANGUAGES: [Language; 4] = [
         name: "Node",
         marker: |listing| first(listing, &["package.json"]),
         plan: node::plan,
+        alone: false,
     },
     Language {
         name: "Go",
         marker: |listing| first(listing, &["go.mod"]),
         plan: go::plan,
+        alone: true,
     },
     Language {
         name: "Rust",
         marker: |listing| first(listing, &["Cargo.toml"]),
         plan: rust::plan,
+        alone: true,
     },
     Language {
         name: "Python",
         marker: |listing| first(listing, &["requirements.txt", "pyproject.toml"]),
         plan: python::plan,
+        alone: false,
     },
 ];
 
@@ -83,7 +93,11 @@ pub(in crate::builder) fn decide(listing: &Listing, wishes: &Wishes<'_>) -> Resu
     let context = Context {
         name: wishes.name,
         procfile: procfile.is_some(),
+        alone: wishes.alone,
     };
+    if wishes.alone {
+        return stand_alone(listing, &context, wishes, procfile.is_some());
+    }
     let mut plan = match (found(listing).as_slice(), &procfile) {
         ([], Some(_)) => Plan {
             detected: "Procfile".to_owned(),
@@ -98,6 +112,11 @@ pub(in crate::builder) fn decide(listing: &Listing, wishes: &Wishes<'_>) -> Resu
         plan.processes = processes;
         plan.ground = Ground::Stack;
     }
+    take_command(&mut plan, wishes);
+    Ok(plan)
+}
+
+fn take_command(plan: &mut Plan, wishes: &Wishes<'_>) {
     if let Some(command) = wishes.command {
         plan.steps = vec![Step {
             name: "build",
@@ -106,6 +125,31 @@ pub(in crate::builder) fn decide(listing: &Listing, wishes: &Wishes<'_>) -> Resu
         }];
         plan.tools.clear();
     }
+}
+
+/// Programs without a stack beneath them, which has no shell for a `Procfile` either.
+fn stand_alone(
+    listing: &Listing,
+    context: &Context<'_>,
+    wishes: &Wishes<'_>,
+    procfile: bool,
+) -> Result<Plan> {
+    if procfile {
+        return Err(Error::invalid(
+            "the stack `scratch` has no shell, which the lines of a Procfile need: remove it, and give the processes their `command` as arrays in tappaas.toml",
+        ));
+    }
+    let mut plan = match found(listing).as_slice() {
+        [language] if language.alone => or_own_command((language.plan)(listing, context), wishes)?,
+        _ if wishes.command.is_some() => own_command(),
+        _ => {
+            return Err(Error::invalid(
+                "the stack `scratch` is for programs that stand alone: Go or Rust, or what a `command` under `[build]` in tappaas.toml puts into the folder `bin`",
+            ));
+        }
+    };
+    take_command(&mut plan, wishes);
+    plan.ground = Ground::Alone;
     Ok(plan)
 }
 

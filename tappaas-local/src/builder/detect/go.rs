@@ -41,6 +41,9 @@ pub(super) fn plan(listing: &Listing, context: &Context<'_>) -> Result<Plan> {
             BTreeMap::from([(program, folder)])
         }
     };
+    if context.alone {
+        plan.environment.insert("CGO_ENABLED", "0".to_owned());
+    }
     for (program, folder) in &chosen {
         let package = if folder.is_empty() {
             ".".to_owned()

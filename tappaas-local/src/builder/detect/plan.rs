@@ -32,7 +32,9 @@ pub(in crate::builder) enum Ground {
         /// Relative; empty for all of the source.
         folder: &'static str,
     },
-    /// As before, with the folder that the build puts an `index.html` into.
+    /// Nothing: it is the programs that the build puts into `bin`, which need no C library of a stack.
+    Alone,
+    /// As the file server's, with the folder that the build puts an `index.html` into.
     Built,
 }
 

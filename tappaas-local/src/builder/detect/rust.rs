@@ -71,6 +71,12 @@ pub(super) fn plan(listing: &Listing, context: &Context<'_>) -> Result<Plan> {
             BTreeMap::from([(program, folder)])
         }
     };
+    // Named, since without a target what runs while building would be linked in the same way, which compiler plug-ins cannot be.
+    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    if context.alone {
+        let statically = "-C target-feature=+crt-static".to_owned();
+        plan.environment.insert("RUSTFLAGS", statically);
+    }
     for (program, folder) in &chosen {
         let path = if folder.is_empty() { "." } else { folder };
         let mut install = vec![
@@ -87,6 +93,9 @@ pub(super) fn plan(listing: &Listing, context: &Context<'_>) -> Result<Plan> {
         ];
         if listing.has("Cargo.lock") {
             install.push("--locked");
+        }
+        if context.alone {
+            install.extend(["--target", target.as_str()]);
         }
         plan.steps.push(Step::exec("cargo install", &install));
     }

@@ -59,6 +59,61 @@ async fn check(bench: Bench, language: &Language, source: Source, detected: &str
     assert_eq!(digests[0], digests[1]);
 }
 
+/// Programs that need no stack: the image has nothing else in it, and runs all the same.
+#[tokio::test]
+async fn a_go_program_is_an_image_by_itself() {
+    let bench = Bench::new().await;
+    if let Some(missing) = lacks(&bench.config.toolchains, GO.programs) {
+        eprintln!("!!! NOT BUILT, FOR THIS MACHINE HAS NO {missing}");
+        return;
+    }
+    let main = r#"package main
+
+import "net/http"
+
+func main() {
+	http.ListenAndServe(":8080", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Write([]byte("alone"))
+	}))
+}
+"#;
+    let files = [
+        ("go.mod", "module example.com/alone\n\ngo 1.21\n"),
+        ("main.go", main),
+    ];
+    let source = bench.upload(&files).await;
+    let mut request = request("1", "app", source);
+    request.spec.stack = Some("scratch".to_owned());
+    let builder = bench.builder().await;
+    let built = builder.build(&request).await;
+    let log = text(&builder, "1").await;
+    let built = built.unwrap_or_else(|error| panic!("{error:?}\n{log}"));
+    assert_eq!(built.stack, None);
+    let answer = bench.serve(&built, "/").await;
+    assert!(answer.ends_with("alone"), "{answer}\n{log}");
+    builder.close().await;
+}
+
+#[tokio::test]
+async fn what_cannot_stand_alone_is_refused() {
+    let bench = Bench::new().await;
+    for (files, told) in [
+        (&[("app.py", "print(1)")][..], "Go or Rust"),
+        (
+            &[("go.mod", "module a\n"), ("Procfile", "web: ./a\n")],
+            "no shell",
+        ),
+    ] {
+        let source = bench.upload(files).await;
+        let mut request = request("1", "app", source);
+        request.spec.stack = Some("scratch".to_owned());
+        let builder = bench.builder().await;
+        let error = builder.build(&request).await.unwrap_err();
+        assert!(error.message().contains(told), "{error}");
+        builder.close().await;
+    }
+}
+
 const GO: Language = Language {
     programs: &["go"],
     told: "needs Go (go.mod says 1.21)",
