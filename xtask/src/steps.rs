@@ -96,6 +96,7 @@ fn lint(workspace: &Workspace) -> Result {
     workspace.cargo("clippy --workspace --all-targets --all-features -- -D warnings")?;
     // Not among all targets, for it is no test of `cargo test`.
     workspace.cargo("clippy --package tappaas-k8s --test cluster -- -D warnings")?;
+    workspace.cargo("clippy --package tappaas --all-features --test operator -- -D warnings")?;
     workspace.cargo("clippy --package tappaas --all-targets -- -D warnings")?;
     workspace.cargo(
         "clippy --package tappaas --no-default-features --features machine -- -D warnings",

@@ -95,6 +95,11 @@ pub(crate) fn kubernetes(workspace: &Workspace) -> Result {
     let mut tests = workspace.command("cargo");
     tests.args(["test", "--package", "tappaas-k8s", "--test", "cluster"]);
     let tested = run(tests.env("TAPPAAS_TESTBED", testbed.facts()));
+    // Whole platforms, of which a cluster has one at a time.
+    let mut operators = workspace.command("cargo");
+    operators.args(["test", "--package", "tappaas", "--all-features"]);
+    operators.args(["--test", "operator", "--", "--test-threads=1"]);
+    let tested = tested.and_then(|()| run(operators.env("TAPPAAS_TESTBED", testbed.facts())));
     let traces = testbed.traces()?;
     let gone = testbed.down().and_then(|()| nothing_of(&traces));
     // Why the tests failed comes first: what they left may follow from it.

@@ -1,0 +1,168 @@
+//! What people do with `kubectl` alone.
+
+use serde_json::json;
+use tappaas_testkit::conformance::until;
+
+use crate::world::{READY, World};
+
+const ENVIRONMENT: &str = "acme.shop.production";
+const UNREADY: &str = ".status.conditions[?(@.type==\"Ready\")].message";
+const BUILT: &str = ".status.conditions[?(@.type==\"Built\")].reason";
+
+#[tokio::test]
+async fn what_is_applied_runs_and_what_is_deleted_leaves_nothing() {
+    let world = World::install("kubectl", "unused", 0);
+    let cluster = &world.cluster;
+    let operator = world.operator("one").await;
+    let namespace = world.environment(ENVIRONMENT).await;
+
+    let serve = |text| world.application(&namespace, "hello", &["/program", "serve", text, "1ms"]);
+    let mut hello = serve("one");
+    cluster.apply(&[hello.clone()]);
+    let object = world.named("applications", "hello");
+    cluster.wait(&namespace, &object, READY, "True").await;
+    let host = cluster.value(&namespace, &object, ".status.hosts[0]");
+    assert_eq!(host, "hello.production.shop.acme.kubectl.example");
+    cluster.answers(&host, "one /").await;
+    // What a person wrote stays as it was written.
+    let written = cluster.value(&namespace, &object, ".spec.content.processes.web");
+    assert_eq!(
+        written,
+        r#"{"command":{"exec":["/program","serve","one","1ms"]}}"#
+    );
+
+    hello = serve("two");
+    hello["spec"]["scale"] = json!({ "web": 2 });
+    cluster.apply(&[hello]);
+    cluster.answers(&host, "two /").await;
+    let ready = ".status.processes.web.ready";
+    cluster.wait(&namespace, &object, ready, "2").await;
+    let told = cluster.kubectl(&["events", "-n", &namespace]);
+    for word in ["RollingOut", "Running"] {
+        assert!(told.contains(word), "{told}");
+    }
+
+    let failing = world.application(&namespace, "hello", &["/program", "exit", "3"]);
+    cluster.apply(&[failing]);
+    cluster.wait(&namespace, &object, READY, "False").await;
+    let why = cluster.value(&namespace, &object, UNREADY);
+    assert!(why.contains("exited with code 3"), "{why}");
+    cluster.answers(&host, "two /").await;
+
+    cluster.kubectl(&[
+        "delete",
+        &world.named("environments", ENVIRONMENT),
+        "--wait=false",
+    ]);
+    let environment = world.named("environments", ENVIRONMENT);
+    cluster.wait("default", &environment, READY, "False").await;
+    let why = cluster.value("default", &environment, UNREADY);
+    assert!(why.contains("still has application hello"), "{why}");
+    cluster.answers(&host, "two /").await;
+    cluster.kubectl(&["delete", "-n", &namespace, &object, "--timeout=120s"]);
+    let gone = until("the environment is gone", async || {
+        let left = cluster.kubectl(&["get", "namespaces", "-o=name"]);
+        let known = cluster.try_kubectl(&["get", &environment], "");
+        Ok((!left.contains(&namespace) && known.is_err()).then_some(()))
+    });
+    gone.await.unwrap();
+    assert_eq!(cluster.page(&host).unwrap().0, 404);
+    for kind in [
+        "applications",
+        "builds",
+        "releases",
+        "hostclaims",
+        "volumes",
+    ] {
+        let kind = format!("{kind}.{}", world.installation.group);
+        let left = cluster.kubectl(&["get", &kind, "-A", "-o=name"]);
+        assert_eq!(left, "", "{kind}");
+    }
+    operator.terminate();
+    world.uninstall().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_is_said_in_conditions() {
+    let world = World::install("wrong", "unused", 0);
+    let cluster = &world.cluster;
+    let _operator = world.operator("one").await;
+    let namespace = world.environment(ENVIRONMENT).await;
+    let commit = "0".repeat(40);
+    let source = json!({ "git": { "url": "https://example.test/x.git", "reference": "main", "commit": commit } });
+    let mut wrong = world.application(&namespace, "wrong", &["/program", "exit", "0"]);
+    wrong["spec"]["content"]["processes"]["web"]["stop"] = json!({ "signal": "SIGFOO" });
+    let cases = [
+        (
+            "source",
+            json!({ "content": { "source": source } }),
+            "NoBuilder",
+            "give an image",
+        ),
+        (
+            "tag",
+            json!({ "content": { "source": { "reference": "localhost:1/x:1" } } }),
+            "BuildFailed",
+            "by its digest",
+        ),
+        (
+            "short",
+            json!({ "content": { "source": { "reference": format!("x@sha256:{}", "0".repeat(64)) } } }),
+            "BuildFailed",
+            "names no registry",
+        ),
+        (
+            "wrong",
+            wrong["spec"].clone(),
+            "Invalid",
+            "`SIGFOO` is not a signal",
+        ),
+    ];
+    for (name, spec, ..) in &cases {
+        let metadata = json!({ "name": name, "namespace": namespace });
+        cluster.apply(&[world.object("Application", &metadata, spec)]);
+    }
+    for (name, _, reason, message) in cases {
+        let object = world.named("applications", name);
+        cluster.wait(&namespace, &object, BUILT, reason).await;
+        let why = cluster.value(&namespace, &object, UNREADY);
+        assert!(why.contains(message), "{name}: {why}");
+    }
+    let all = format!("applications.{}", world.installation.group);
+    cluster.kubectl(&["delete", "-n", &namespace, &all, "--all", "--timeout=120s"]);
+    let environment = world.named("environments", ENVIRONMENT);
+    cluster.kubectl(&["delete", &environment, "--timeout=120s"]);
+    world.uninstall().await;
+}
+
+#[tokio::test]
+async fn one_of_two_operators_acts_and_the_other_takes_over() {
+    let world = World::install("two", "unused", 0);
+    let cluster = &world.cluster;
+    let first = world.operator("one").await;
+    let second = world.operator("two").await;
+    assert!(first.leads() && !second.leads());
+    let namespace = world.environment(ENVIRONMENT).await;
+    let object = world.named("applications", "hello");
+    let serve = |text| world.application(&namespace, "hello", &["/program", "serve", text, "1ms"]);
+    cluster.apply(&[serve("one")]);
+    cluster.wait(&namespace, &object, READY, "True").await;
+    let host = cluster.value(&namespace, &object, ".status.hosts[0]");
+
+    // Told to end, it hands over at once; killed, its lease has to run out.
+    first.terminate();
+    cluster.apply(&[serve("two")]);
+    cluster.answers(&host, "two /").await;
+    assert!(second.leads());
+    let third = world.operator("three").await;
+    second.kill();
+    cluster.apply(&[serve("three")]);
+    cluster.answers(&host, "three /").await;
+    assert!(third.leads());
+
+    cluster.kubectl(&["delete", "-n", &namespace, &object, "--timeout=120s"]);
+    let environment = world.named("environments", ENVIRONMENT);
+    cluster.kubectl(&["delete", &environment, "--timeout=120s"]);
+    third.terminate();
+    world.uninstall().await;
+}

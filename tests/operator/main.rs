@@ -1,0 +1,7 @@
+//! The operator on a real cluster, asked as people ask it: with `kubectl` and `tappaas`. Run by `cargo xtask test kubernetes`.
+
+mod cluster;
+mod image;
+mod inside;
+mod kubectl;
+mod world;
