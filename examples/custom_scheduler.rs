@@ -14,7 +14,7 @@ use futures::{
 use tappaas::{
     Backends, Platform, Settings,
     core::{
-        Digest, Name, Result,
+        Digest, Name, Result, Scope,
         backend::{
             Exec, ExecRequest, LogLine, LogRequest, Node, Peer, PeerAddress, Scheduler,
             SchedulerCapabilities, Workload, WorkloadId, WorkloadStatus,
@@ -61,6 +61,17 @@ impl Scheduler for Fleet {
     async fn nodes(&self) -> Result<Vec<Node>> {
         let nodes = self.machines.iter().map(|machine| machine.nodes());
         Ok(try_join_all(nodes).await?.concat())
+    }
+
+    async fn prepare(&self, environment: &Scope) -> Result<Option<String>> {
+        let machines = self.machines.iter().map(|it| it.prepare(environment));
+        let names = try_join_all(machines).await?;
+        Ok(names.into_iter().flatten().next())
+    }
+
+    async fn discard(&self, environment: &Scope) -> Result<()> {
+        let machines = self.machines.iter().map(|it| it.discard(environment));
+        try_join_all(machines).await.map(drop)
     }
 
     async fn apply(&self, workload: &Workload) -> Result<()> {

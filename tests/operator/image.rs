@@ -1,6 +1,6 @@
 //! The operator's image, built by the platform from these sources and served by its own registry.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, process::Command, sync::Arc};
 
 use futures::{StreamExt as _, future};
 use tappaas::{Machine, MachineConfig, Package, RandomIds, SystemClock, registry};
@@ -59,6 +59,7 @@ async fn build(folder: &TempDir) -> String {
     let mut config = MachineConfig::new(folder.path(), env!("CARGO_BIN_EXE_tappaas"));
     config.edge.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
     config.builder.limits.memory.0 = 8 << 30;
+    config.builder.toolchains = vec![toolchain()];
     let machine = Machine::open(config).await.unwrap();
     let platform = machine.platform();
     let key: ApplicationKey = "default/default/production/tappaas".parse().unwrap();
@@ -72,6 +73,13 @@ async fn build(folder: &TempDir) -> String {
     let image = settled.unwrap().status.image.unwrap();
     machine.stop_applications().await.unwrap();
     image.to_string()
+}
+
+/// The folder of the compiler that compiled this test.
+fn toolchain() -> PathBuf {
+    let mut rustc = Command::new("rustc");
+    let printed = rustc.args(["--print", "sysroot"]).output().unwrap();
+    String::from_utf8(printed.stdout).unwrap().trim().into()
 }
 
 async fn show_log(machine: &Machine, key: &ApplicationKey) {

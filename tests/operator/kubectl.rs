@@ -66,7 +66,12 @@ async fn what_is_applied_runs_and_what_is_deleted_leaves_nothing() {
         Ok((!left.contains(&namespace) && known.is_err()).then_some(()))
     });
     gone.await.unwrap();
-    assert_eq!(cluster.page(&host).unwrap().0, 404);
+    // Without any route the gateway does not even listen.
+    let page = cluster.page(&host);
+    assert!(
+        page.as_ref().is_ok_and(|(status, _)| *status == 404) || page.is_err(),
+        "{page:?}"
+    );
     for kind in [
         "applications",
         "builds",

@@ -70,17 +70,11 @@ pub trait Scheduler: fmt::Debug + Send + Sync + 'static {
     /// The machines that instances can run on.
     async fn nodes(&self) -> Result<Vec<Node>>;
 
-    /// Makes what an environment needs. The default is for schedulers with which it needs nothing.
-    async fn prepare(&self, environment: &Scope) -> Result<Option<String>> {
-        let _ = environment;
-        Ok(None)
-    }
+    /// Makes what an environment needs.
+    async fn prepare(&self, environment: &Scope) -> Result<Option<String>>;
 
     /// Removes what an environment needed, once it has nothing in it any more.
-    async fn discard(&self, environment: &Scope) -> Result<()> {
-        let _ = environment;
-        Ok(())
-    }
+    async fn discard(&self, environment: &Scope) -> Result<()>;
 
     /// Takes a workload's desired state.
     async fn apply(&self, workload: &Workload) -> Result<()>;

@@ -7,7 +7,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::{Behaviour, Network, Volumes, userland::Streams, workloads::Workloads};
 use crate::{
-    Clock, Digest, Result,
+    Clock, Digest, Result, Scope,
     backend::{
         self, Exec, ExecRequest, LogLine, LogRequest, Node, Peer, PeerAddress,
         SchedulerCapabilities, Workload, WorkloadId, WorkloadStatus,
@@ -92,6 +92,14 @@ impl backend::Scheduler for Scheduler {
 
     async fn nodes(&self) -> Result<Vec<Node>> {
         Ok(self.workloads.nodes())
+    }
+
+    async fn prepare(&self, _: &Scope) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    async fn discard(&self, _: &Scope) -> Result<()> {
+        Ok(())
     }
 
     async fn apply(&self, workload: &Workload) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     path::{Component, Path},
 };
 
@@ -55,7 +56,7 @@ impl ApplicationContent {
         for (name, process) in &self.processes {
             let field = format!("processes.{name}");
             if *name == *RELEASE_PROCESS {
-                return wrong(field, RELEASE_TAKEN.to_owned());
+                return wrong(field, RELEASE_TAKEN);
             }
             told(&field, check_process(name, process))?;
         }
@@ -78,7 +79,7 @@ impl ApplicationContent {
         ] {
             if size > PARTS_MAX {
                 let message = format!("there are {size}, and at most {PARTS_MAX} are allowed");
-                return wrong(field.to_owned(), message);
+                return wrong(field, message);
             }
         }
         Ok(())
@@ -91,7 +92,7 @@ impl ApplicationContent {
             told(&format!("{field}.path"), mount(&volume.path))?;
             told(&format!("{field}.process"), self.find(&volume.process)).map(drop)?;
             if !paths.insert((&volume.process, &volume.path)) {
-                return wrong(format!("{field}.path"), SAME_PATH.to_owned());
+                return wrong(format!("{field}.path"), SAME_PATH);
             }
         }
         Ok(())
@@ -279,9 +280,9 @@ pub(crate) const NEVER_REPLACED: &str =
     "with no instance above and none below the scale, none could ever be replaced";
 
 fn told<T>(field: &str, result: Result<T, String>) -> Result<T> {
-    result.or_else(|message| wrong(field.to_owned(), message))
+    result.or_else(|message| wrong(field, message))
 }
 
-fn wrong<T>(field: String, message: String) -> Result<T> {
+fn wrong<T>(field: impl fmt::Display, message: impl fmt::Display) -> Result<T> {
     Err(Error::invalid(format!("{field}: {message}")))
 }

@@ -3,7 +3,7 @@ use std::{fmt, path::PathBuf, sync::Arc};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use tappaas_core::{
-    Clock, Durable, Ids, Result,
+    Clock, Durable, Ids, Result, Scope,
     backend::{
         self, Exec, ExecRequest, LogLine, LogRequest, Node, Peer, PeerAddress, Registry,
         SchedulerCapabilities, Workload, WorkloadId, WorkloadStatus,
@@ -113,6 +113,14 @@ impl backend::Scheduler for Scheduler {
 
     async fn nodes(&self) -> Result<Vec<Node>> {
         Ok(vec![self.world.ground.node.clone()])
+    }
+
+    async fn prepare(&self, _: &Scope) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    async fn discard(&self, _: &Scope) -> Result<()> {
+        Ok(())
     }
 
     async fn apply(&self, workload: &Workload) -> Result<()> {

@@ -1,6 +1,7 @@
 //! The controllers over the memory backends, in tokio's paused time.
 
 mod bindings;
+mod by_hand;
 mod cancel;
 mod commands;
 mod garbage;

@@ -275,6 +275,16 @@ pub(super) fn content(source: &str) -> ApplicationContent {
     }
 }
 
+fn made(image: Image) -> BuildOutcome {
+    BuildOutcome {
+        image,
+        processes: BTreeMap::from([(name("web"), Command::Exec(vec!["web".to_owned()]))]),
+        detected: "a recipe".to_owned(),
+        stack: None,
+        cached: false,
+    }
+}
+
 /// Builds anything but sources called `broken` at once.
 #[derive(Debug)]
 struct Recipes;
@@ -289,8 +299,12 @@ impl Builder for Recipes {
     }
 
     async fn build(&self, request: &BuildRequest) -> Result<BuildOutcome> {
-        let Source::Upload { digest, .. } = &request.source else {
-            return Err(Error::unsupported("only uploads"));
+        let digest = match &request.source {
+            Source::Upload { digest, .. } => digest,
+            Source::Image { image, .. } => return Ok(made(image.clone())),
+            Source::Git { .. } | Source::Reference(_) => {
+                return Err(Error::unsupported("only uploads and images"));
+            }
         };
         if *digest == Digest::of("broken") {
             return Err(Error::invalid("main.go:3: syntax error"));
@@ -298,16 +312,10 @@ impl Builder for Recipes {
         if *digest == Digest::of("endless") {
             std::future::pending::<()>().await;
         }
-        Ok(BuildOutcome {
-            image: Image {
-                repository: "images".parse()?,
-                digest: digest.clone(),
-            },
-            processes: BTreeMap::from([(name("web"), Command::Exec(vec!["web".to_owned()]))]),
-            detected: "a recipe".to_owned(),
-            stack: None,
-            cached: false,
-        })
+        Ok(made(Image {
+            repository: "images".parse()?,
+            digest: digest.clone(),
+        }))
     }
 
     async fn list(&self) -> Result<Vec<BuildId>> {

@@ -1,0 +1,148 @@
+//! Objects that somebody made without asking the platform to.
+
+use std::collections::BTreeMap;
+
+use tappaas_core::{
+    Digest, ErrorKind, Metadata, Name,
+    model::{
+        Application, ApplicationContent, ApplicationSpec, Condition, ConditionKind,
+        EnvironmentSpec, Source, Truth,
+    },
+    platform::Deployment,
+};
+
+use super::world::{World, content, key, name, scope};
+
+/// Makes an application as `kubectl` does: an object, and no more.
+async fn create(world: &World, app: &str, content: ApplicationContent) {
+    let spec = ApplicationSpec {
+        content,
+        scale: BTreeMap::new(),
+        attempt: 0,
+        rollback: None,
+    };
+    let application = Application::new(Metadata::new(&scope(), app), spec);
+    world.platform.client().create(&application).await.unwrap();
+}
+
+fn condition(known: &[Condition], kind: ConditionKind) -> (Truth, String) {
+    let mut known = known.iter();
+    let found = known.find(|condition| condition.kind == kind).unwrap();
+    (found.status, found.reason.clone())
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_application_is_adopted_runs_and_leaves_nothing() {
+    let world = World::new().await;
+    create(&world, "web", content("v1")).await;
+    let running = world.settled("web").await;
+    assert_eq!(running.metadata.finalizers.len(), 1);
+    // Nothing that somebody wrote was written again.
+    assert_eq!(running.metadata.generation, 1);
+    let known = &running.status.conditions;
+    assert_eq!(
+        condition(known, ConditionKind::Built),
+        (Truth::True, "Built".to_owned())
+    );
+    assert_eq!(
+        condition(known, ConditionKind::Ready),
+        (Truth::True, "Running".to_owned())
+    );
+    let object = key("web").object();
+    world.platform.client().delete(&object).await.unwrap();
+    world
+        .until("it is gone", || {
+            world.application("web").is_none().then_some(())
+        })
+        .await;
+    assert!(world.workload("web", "web").await.is_none());
+    assert!(world.releases("web").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_by_its_digest_is_asked_nobody_for() {
+    let world = World::new().await;
+    let digest = Digest::of("an image");
+    let mut wanted = content("unused");
+    wanted.source = Source::Reference(format!("registry.example/shop@{digest}"));
+    create(&world, "web", wanted).await;
+    let running = world.settled("web").await;
+    let image = running.status.image.unwrap();
+    assert_eq!(image.to_string(), format!("registry.example/shop@{digest}"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_fit_together_is_said_and_not_built() {
+    let world = World::new().await;
+    let mut wrong = content("v1");
+    wrong.rollout.deadline_seconds = 0;
+    create(&world, "web", wrong.clone()).await;
+    let failed = world.settled("web").await;
+    let known = &failed.status.conditions;
+    assert_eq!(
+        condition(known, ConditionKind::Built),
+        (Truth::False, "Invalid".to_owned())
+    );
+    assert_eq!(
+        condition(known, ConditionKind::Ready),
+        (Truth::False, "Failed".to_owned())
+    );
+    assert!(
+        failed.status.message.contains("rollout: the deadline"),
+        "{}",
+        failed.status.message
+    );
+    assert!(world.releases("web").is_empty());
+    // Whoever asks the platform is told at once.
+    let deployment = Deployment {
+        content: wrong,
+        scale: BTreeMap::new(),
+    };
+    let refused = world.platform.deploy(&key("other"), deployment).await;
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Invalid);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_build_is_a_condition() {
+    let world = World::new().await;
+    create(&world, "web", content("broken")).await;
+    let failed = world.settled("web").await;
+    let known = &failed.status.conditions;
+    assert_eq!(
+        condition(known, ConditionKind::Built),
+        (Truth::False, "BuildFailed".to_owned())
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_environment_says_that_it_is_prepared() {
+    let world = World::new().await;
+    let project = scope().parent().unwrap();
+    let client = world.platform.client();
+    let ready = world
+        .until("the environment is prepared", || {
+            let found = client
+                .get::<EnvironmentSpec>(&project, "production")
+                .unwrap()?;
+            found.status.conditions.first().cloned()
+        })
+        .await;
+    assert_eq!(
+        (ready.kind, ready.status),
+        (ConditionKind::Ready, Truth::True)
+    );
+    let [tenant, shop]: [Name; 2] = ["default", "default"].map(name);
+    // Nothing was made for it that would have to go first.
+    world
+        .platform
+        .remove_environment(&tenant, &shop, &name("production"))
+        .await
+        .unwrap();
+    assert!(
+        client
+            .get::<EnvironmentSpec>(&project, "production")
+            .unwrap()
+            .is_none()
+    );
+}
