@@ -9,13 +9,14 @@ use std::{
 
 use tappaas_core::{
     Clock, Error, Ids, Result,
+    backend::Registry,
     controller::Settings,
     model::Host,
     platform::{Backends, Platform},
 };
 use tappaas_k8s::{
     Candidate, Client, EventReporter, GivenImages, IngressSettings, KubernetesIngress,
-    KubernetesScheduler, KubernetesStore, NoVolumes, SchedulerSettings, preflight,
+    KubernetesScheduler, KubernetesStore, NoRegistry, NoVolumes, SchedulerSettings, preflight,
 };
 
 use tappaas_registry::client as registry;
@@ -42,8 +43,8 @@ pub struct OperatorConfig {
     pub scheduler: SchedulerSettings,
     /// How requests come in.
     pub ingress: IngressSettings,
-    /// Which registries are asked what an image's tag means. Digests need none.
-    pub registry: registry::Config,
+    /// Who is asked what an image's tag means, which needs the system's CA certificates. `None`: images are named by their digest.
+    pub registry: Option<registry::Config>,
 }
 
 /// The whole control plane inside of a Kubernetes cluster, whose API is its store. It needs nothing besides.
@@ -74,11 +75,14 @@ impl Operator {
         let scheduler =
             KubernetesScheduler::new(client.clone(), config.scheduler.clone(), clock.clone());
         let ingress = KubernetesIngress::connect(client.clone(), config.ingress.clone()).await?;
-        let images = registry::Registry::new(config.registry.clone(), &[])?;
+        let images: Arc<dyn Registry> = match &config.registry {
+            Some(asked) => Arc::new(registry::Registry::new(asked.clone(), &[])?),
+            None => Arc::new(NoRegistry),
+        };
         let backends = Backends {
             store: store.clone(),
             builder: Arc::new(GivenImages),
-            registry: Arc::new(images),
+            registry: images,
             scheduler: Arc::new(scheduler),
             ingress: Arc::new(ingress),
             volumes: Arc::new(NoVolumes),

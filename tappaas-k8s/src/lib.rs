@@ -23,7 +23,7 @@ mod volumes;
 pub use access::Access;
 pub use definitions::definitions;
 pub use events::EventReporter;
-pub use images::GivenImages;
+pub use images::{GivenImages, NoRegistry};
 pub use ingress::{Gateway, IngressSettings, KubernetesIngress};
 pub use install::{Installation, rules};
 pub use leader::Candidate;

@@ -9,7 +9,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{log, signalled};
-use crate::{cli::OperatorArgs, place};
+use crate::{
+    cli::{ClusterArgs, OperatorArgs},
+    place,
+};
 
 /// Runs the operator until it is told to stop. What it deployed goes on.
 pub(crate) async fn operator(args: &OperatorArgs) -> Result<()> {
@@ -63,10 +66,15 @@ fn config(args: &OperatorArgs) -> Result<OperatorConfig> {
             class: cluster.ingress_class.clone(),
             settle: k8s::IngressSettings::SETTLE,
         },
-        registry: registry::client::Config {
-            only: Some(cluster.tags_from.clone()),
-            ..registry::client::Config::default()
-        },
+        registry: registries(cluster),
+    })
+}
+
+fn registries(cluster: &ClusterArgs) -> Option<registry::client::Config> {
+    let only = Some(cluster.tags_from.clone()).filter(|named| !named.is_empty())?;
+    Some(registry::client::Config {
+        only: Some(only),
+        ..registry::client::Config::default()
     })
 }
 
