@@ -70,9 +70,9 @@ async fn build(folder: &TempDir) -> String {
     if settled.is_err() {
         show_log(&machine, &key).await;
     }
-    let image = settled.unwrap().status.image.unwrap();
+    // Also after a failure: the edge would go on.
     machine.stop_applications().await.unwrap();
-    image.to_string()
+    settled.unwrap().status.image.unwrap().to_string()
 }
 
 /// The folder of the compiler that compiled this test.
