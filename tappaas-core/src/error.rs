@@ -45,6 +45,21 @@ impl ErrorKind {
             | Self::Unsupported => false,
         }
     }
+
+    /// Says whether what was asked for is refused for what it is: asked again, it would be refused again.
+    pub fn refused(self) -> bool {
+        match self {
+            Self::Invalid | Self::Unsupported => true,
+            Self::AlreadyExists
+            | Self::Conflict
+            | Self::Denied
+            | Self::Exhausted
+            | Self::Expired
+            | Self::Internal
+            | Self::NotFound
+            | Self::Unavailable => false,
+        }
+    }
 }
 
 /// The one error of all backend traits.

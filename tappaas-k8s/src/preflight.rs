@@ -65,7 +65,7 @@ async fn check_definitions(client: &Client, group: &str) -> Result<()> {
         let found = within(api.get_opt(&name)).await;
         let found =
             found.map_err(|error| failure(format!("cannot read definition {name}"), error))?;
-        let advice = "`tappaas install --print | kubectl apply --server-side -f -` installs it";
+        let advice = "what `tappaas install --print` prints has it";
         let Some(found) = found else {
             return Err(Error::unsupported(format!(
                 "the cluster has no definition {name}: {advice}"

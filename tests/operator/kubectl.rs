@@ -127,9 +127,22 @@ async fn what_cannot_be_is_said_in_conditions() {
         let metadata = json!({ "name": name, "namespace": namespace });
         cluster.apply(&[world.object("Application", &metadata, spec)]);
     }
-    for (name, _, reason, message) in cases {
+    // What the cluster cannot do is found out only when it is tried.
+    let mut signal = world.application(&namespace, "signal", &["/program", "serve", "a", "1ms"]);
+    signal["spec"]["content"]["processes"]["web"]["stop"] = json!({ "signal": "SIGINT" });
+    let mut host = world.application(&namespace, "host", &["/program", "serve", "a", "1ms"]);
+    let taken = json!([{ "hosts": ["shop.other.wrong.example"], "path": "/", "process": "web" }]);
+    host["spec"]["content"]["routes"] = taken;
+    cluster.apply(&[signal, host]);
+    let told = [
+        ("signal", "Built", "SIGINT"),
+        ("host", "Invalid", "is not this tenant's"),
+    ];
+    let told = told.map(|(name, reason, message)| (name, json!({}), reason, message));
+    for (name, _, reason, message) in cases.into_iter().chain(told) {
         let object = world.named("applications", name);
         cluster.wait(&namespace, &object, BUILT, reason).await;
+        cluster.wait(&namespace, &object, READY, "False").await;
         let why = cluster.value(&namespace, &object, UNREADY);
         assert!(why.contains(message), "{name}: {why}");
     }

@@ -3,7 +3,7 @@ use std::{fmt, str::FromStr};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Reference, Registry, Repository};
+use super::{Reference, Registry, Repository, Tag};
 use crate::{Digest, Error, Result};
 
 /// An image: a manifest in a repository, by digest.
@@ -65,24 +65,28 @@ impl FromStr for ImageName {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        if let Some((repository, digest)) = text.split_once('@') {
-            return Ok(Self {
-                repository: repository.parse()?,
-                reference: Reference::Digest(digest.parse()?),
-            });
-        }
-        // A `:` after the last `/` begins the tag; one before it belongs to the registry's port.
-        let colon = text
-            .rfind(':')
-            .filter(|colon| !text[*colon..].contains('/'));
-        let (repository, tag) = match colon {
-            Some(colon) => (&text[..colon], &text[colon + 1..]),
-            None => (text, "latest"),
+        let (name, digest) = match text.split_once('@') {
+            Some((name, digest)) => (name, Some(digest)),
+            None => (text, None),
         };
+        let (repository, tag) = split_tag(name);
+        let tag: Tag = tag.unwrap_or("latest").parse()?;
         Ok(Self {
             repository: repository.parse()?,
-            reference: Reference::Tag(tag.parse()?),
+            // Of both the digest decides; the tag is for people.
+            reference: match digest {
+                Some(digest) => Reference::Digest(digest.parse()?),
+                None => Reference::Tag(tag),
+            },
         })
+    }
+}
+
+/// A `:` after the last `/` begins the tag; one before it belongs to the registry's port.
+fn split_tag(name: &str) -> (&str, Option<&str>) {
+    match name.rfind(':').filter(|at| !name[*at..].contains('/')) {
+        Some(at) => (&name[..at], Some(&name[at + 1..])),
+        None => (name, None),
     }
 }
 
@@ -108,6 +112,7 @@ mod tests {
             ("localhost:5000/app", "localhost:5000/app:latest".to_owned()),
             ("ghcr.io/a/b:v1", "ghcr.io/a/b:v1".to_owned()),
             (&format!("a/b@{digest}"), format!("a/b@{digest}")),
+            (&format!("a/b:1@{digest}"), format!("a/b@{digest}")),
         ] {
             let name: ImageName = text.parse().unwrap();
             assert_eq!(name.to_string(), shown);

@@ -58,7 +58,8 @@ use crate::{
 /// - `peer` always gives the same answer for the same question; instances reach that address only if their template names the peer.
 /// - `prepare` makes what an environment needs before anything of it runs, and names the namespace that it has then, if the scheduler has
 ///   such; again it changes nothing. Who only applies need not call it.
-/// - `discard` removes all that `prepare` made, and with it what is left of the environment's workloads; of an unknown environment it succeeds.
+/// - `discard` removes all that `prepare` made, once the environment's workloads have been removed; of an unknown environment it succeeds.
+///   Until all of it is gone it is `Unavailable`.
 /// - `watch` names a workload soon after something about it changed; names may come twice or needlessly.
 /// - Every method may be called again after any failure or a lost reply.
 #[cfg_attr(feature = "mock", mockall::automock)]
@@ -119,6 +120,8 @@ pub struct SchedulerCapabilities {
     pub finds_ports: bool,
     /// What instances wrote can be read when they are gone.
     pub keeps_logs: bool,
+    /// Environments have namespaces ([`Scheduler::prepare`]).
+    pub namespaces: bool,
     /// Stop signals other than SIGTERM are obeyed; otherwise such a template is refused with `Unsupported`.
     pub stop_signals: bool,
 }

@@ -5,7 +5,7 @@ use futures::{StreamExt, stream, stream::BoxStream};
 
 use super::{Context, drive::Reconcile, wakes};
 use crate::{
-    Chain, Error, Key, Kind, Result, Scope,
+    Chain, Error, Key, Kind, ListRequest, Result, Scope,
     client::{Client, Held},
     model::{Condition, ConditionKind, Environment, EnvironmentSpec, EnvironmentStatus, Truth},
 };
@@ -56,28 +56,29 @@ impl Reconcile for EnvironmentController {
 
 impl EnvironmentController {
     async fn prepare(&self, mut environment: Environment, scope: &Scope) -> Result<()> {
-        let prepared = self.context.backends.scheduler.prepare(scope).await;
-        let namespace = match prepared {
-            Ok(namespace) => namespace,
-            Err(error) => {
-                let why = (Truth::False, "NotPrepared", Chain(&error).to_string());
-                let status = self.status(&environment, None, why);
-                self.record(environment, status).await?;
-                return Err(error);
-            }
-        };
+        let scheduler = &self.context.backends.scheduler;
         let finalizers = &mut environment.metadata.finalizers;
-        if namespace.is_some() && !finalizers.iter().any(|known| known == FINALIZER) {
+        let held = finalizers.iter().any(|known| known == FINALIZER);
+        if scheduler.capabilities().namespaces && !held {
+            // Before anything is made: what went meanwhile would leave it behind.
             finalizers.push(FINALIZER.to_owned());
             environment = self.context.client.update_finalizers(&environment).await?;
         }
-        let ready = (Truth::True, "Prepared", String::new());
+        let (namespace, why) = match scheduler.prepare(scope).await {
+            Ok(namespace) => (namespace, Ok(())),
+            Err(error) => (environment.status.namespace.clone(), Err(error)),
+        };
+        let ready = match &why {
+            Ok(()) => (Truth::True, "Prepared", String::new()),
+            Err(error) => (Truth::False, "NotPrepared", Chain(error).to_string()),
+        };
         let status = self.status(&environment, namespace, ready);
-        self.record(environment, status).await
+        self.record(environment, status).await?;
+        why
     }
 
     async fn discard(&self, mut environment: Environment, scope: &Scope) -> Result<()> {
-        if let Some(what) = self.content(scope) {
+        if let Some(what) = self.content(scope).await? {
             let namespace = environment.status.namespace.clone();
             let message = format!("is removed once it is empty: it still has {what}");
             let status = self.status(&environment, namespace, (Truth::False, "NotEmpty", message));
@@ -98,14 +99,18 @@ impl EnvironmentController {
         Ok(())
     }
 
-    /// Something that is in an environment, if anything is.
-    fn content(&self, scope: &Scope) -> Option<String> {
-        [Kind::Application, Kind::Volume]
-            .into_iter()
-            .find_map(|kind| {
-                let key = self.context.client.keys(kind, scope).into_iter().next()?;
-                Some(format!("{} {}", kind.as_str().to_lowercase(), key.name))
-            })
+    /// Something that is in an environment, if anything is. Asks the store itself, since a cache may lag, and content is at stake.
+    async fn content(&self, scope: &Scope) -> Result<Option<String>> {
+        for kind in [Kind::Application, Kind::Volume] {
+            let mut request = ListRequest::new(kind, scope.clone());
+            request.limit = 1;
+            let page = self.context.store.list(&request).await?;
+            if let Some(object) = page.objects.first() {
+                let kind = kind.as_str().to_lowercase();
+                return Ok(Some(format!("{kind} {}", object.metadata.name)));
+            }
+        }
+        Ok(None)
     }
 
     fn status(

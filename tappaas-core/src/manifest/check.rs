@@ -204,8 +204,7 @@ fn check_overlaps(routes: &[Route]) -> Result<(), Problem> {
         let default = route.hosts.is_empty().then_some("");
         for host in hosts.chain(default) {
             if !seen.insert((host, route.path.as_deref().unwrap_or("/"))) {
-                let message = "an earlier route has the same host and path";
-                return Err(Problem::new(&["routes", &i.to_string()], message));
+                return Err(Problem::new(&["routes", &i.to_string()], value::OVERLAP));
             }
         }
     }

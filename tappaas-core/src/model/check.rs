@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    ApplicationContent, ApplicationSpec, Port, Probe, ProbeCheck, Process, Protocol, Rollout,
+    ApplicationContent, ApplicationSpec, Host, Port, Probe, ProbeCheck, Process, Protocol, Rollout,
     RouteSpec, Stop,
 };
 use crate::{Error, Name, Result, controller::application::RELEASE_PROCESS};
@@ -21,6 +21,10 @@ pub(crate) const SIGNALS: &[&str] = &[
 const RESERVED_PATHS: &[&str] = &["/dev", "/proc", "/sys"];
 /// The most instances of a process.
 pub(crate) const INSTANCES_MAX: u32 = 1000;
+/// The most characters of a variable's name.
+const VARIABLE_MAX: usize = 256;
+/// The most ports of a process, and hosts of a route.
+const EACH_MAX: usize = 50;
 /// The most of each thing that an application has by name.
 const PARTS_MAX: usize = 500;
 
@@ -64,7 +68,22 @@ impl ApplicationContent {
         for (index, route) in self.routes.iter().enumerate() {
             told(&format!("routes[{index}]"), self.check_route(route))?;
         }
+        self.check_overlaps()?;
         told("rollout", rollout(&self.rollout))
+    }
+
+    fn check_overlaps(&self) -> Result<()> {
+        let mut seen = BTreeSet::new();
+        for (index, route) in self.routes.iter().enumerate() {
+            let hosts = route.hosts.iter().map(Host::as_str);
+            let default = route.hosts.is_empty().then_some("");
+            for host in hosts.chain(default) {
+                if !seen.insert((host, route.path.as_str())) {
+                    return wrong(format!("routes[{index}]"), OVERLAP);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn check_sizes(&self) -> Result<()> {
@@ -100,6 +119,9 @@ impl ApplicationContent {
 
     fn check_route(&self, it: &RouteSpec) -> Result<(), String> {
         route_path(&it.path)?;
+        if it.hosts.len() > EACH_MAX {
+            return Err(format!("a route has at most {EACH_MAX} hosts"));
+        }
         if let Some(target) = &it.redirect {
             redirect(target)?;
             return match it.process.is_some() || it.port.is_some() || it.strip {
@@ -129,6 +151,7 @@ impl ApplicationContent {
 }
 
 pub(crate) const RELEASE_TAKEN: &str = "`release` is the platform's own process: what runs once before a release is the `release_command`";
+pub(crate) const OVERLAP: &str = "an earlier route has the same host and path";
 pub(crate) const SAME_PATH: &str = "another volume of the same process has this path";
 pub(crate) const REDIRECT_ALONE: &str =
     "a route leads to a process or is a redirect: `process`, `port` and `strip` make no sense here";
@@ -140,6 +163,9 @@ pub(crate) fn not_routed(process: &Name) -> String {
 fn check_process(name: &Name, process: &Process) -> Result<(), String> {
     let mut numbers = BTreeMap::new();
     let mut names = BTreeSet::new();
+    if process.ports.len() > EACH_MAX {
+        return Err(format!("a process has at most {EACH_MAX} ports"));
+    }
     for port in &process.ports {
         if port.number == 0 {
             return Err("a port's number is 1 to 65535".to_owned());
@@ -194,7 +220,10 @@ pub(crate) fn port(name: &Name, ports: &[Port], wanted: Option<&Name>) -> Result
 pub(crate) fn variable(name: &str) -> Result<(), String> {
     let good = |c: u8| c.is_ascii_alphanumeric() || c == b'_';
     let begins = |c: &u8| !c.is_ascii_digit();
-    if !name.bytes().all(good) || !name.as_bytes().first().is_some_and(begins) {
+    if name.len() > VARIABLE_MAX
+        || !name.bytes().all(good)
+        || !name.as_bytes().first().is_some_and(begins)
+    {
         return Err(format!(
             "`{}` cannot name an environment variable: only letters, digits and `_` are allowed, and no digit first",
             name.escape_default()

@@ -82,8 +82,11 @@ impl Platform {
             .delete(&key, Precondition::Present)
             .await?;
         match deleted {
-            // Whoever lists next does not see it any more.
-            Some(left) => self.client().reach(&left, true).await,
+            // Whoever lists next does not see it any more, unless something of it has to go first.
+            Some(left) => {
+                let gone = left.metadata.finalizers.is_empty();
+                self.client().reach(&left, gone).await
+            }
             None => Err(Error::not_found(format!("there is no environment {name}"))),
         }
     }

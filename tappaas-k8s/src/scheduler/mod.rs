@@ -116,6 +116,7 @@ impl Scheduler for KubernetesScheduler {
             service_endpoints: true,
             finds_ports: false,
             keeps_logs: false,
+            namespaces: true,
             stop_signals: false,
         }
     }
@@ -128,7 +129,7 @@ impl Scheduler for KubernetesScheduler {
     }
 
     async fn prepare(&self, environment: &Scope) -> Result<Option<String>> {
-        self.namespaces.provide(environment).await?;
+        self.namespaces.prepare(environment).await?;
         Ok(Some(namespace(environment)))
     }
 

@@ -98,6 +98,24 @@ impl Namespaces {
         }
     }
 
+    /// As [`Namespaces::provide`], by what the cluster has now.
+    ///
+    /// # Errors
+    /// `Unavailable` while a namespace of that name is being removed.
+    pub(crate) async fn prepare(&self, environment: &Scope) -> Result<()> {
+        let name = place::namespace(environment);
+        self.forget(environment);
+        let found = within(self.api.get_metadata_opt(&name)).await;
+        let found =
+            found.map_err(|error| failure(format!("cannot read namespace {name}"), error))?;
+        if found.is_some_and(|found| found.metadata.deletion_timestamp.is_some()) {
+            return Err(Error::unavailable(format!(
+                "namespace {name} is being removed"
+            )));
+        }
+        self.provide(environment).await
+    }
+
     /// Removes an environment's namespace, and with it all that is in it. `Ok` once it is gone; one of somebody else stays.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use object::{
-    Endianness, LittleEndian, elf,
+    Endianness, elf,
     read::{
         ReadCache, ReadRef,
         elf::{FileHeader, ProgramHeader},
@@ -35,7 +35,10 @@ pub(super) fn check(app: &Path) -> Result<()> {
         }
         let file = fs::File::open(entry.path()).context(|| "open a program".to_owned())?;
         let data = ReadCache::new(file);
-        if needs_loader(&data) {
+        let Some(program) = Program::read(&data) else {
+            continue;
+        };
+        if program == Program::Loaded {
             let path = Path::new(FOLDER).join(entry.file_name());
             return Err(Error::invalid(format!(
                 "{} needs the stack's C library, and the stack `scratch` has none: link it statically",
@@ -56,23 +59,35 @@ fn none() -> Error {
     )
 }
 
-/// Whether the kernel would look for an interpreter (ELF's `PT_INTERP`). What is no ELF file is data.
-fn needs_loader<'data>(data: impl ReadRef<'data>) -> bool {
-    wants_interpreter::<elf::FileHeader64<Endianness>>(data)
-        || wants_interpreter::<elf::FileHeader32<LittleEndian>>(data)
+/// An ELF file.
+#[derive(Debug, Eq, PartialEq)]
+enum Program {
+    /// The kernel starts it as it is.
+    Alone,
+    /// The kernel looks for an interpreter (`PT_INTERP`), or might: with so many segments nobody looks.
+    Loaded,
 }
 
-fn wants_interpreter<'data, H: FileHeader>(data: impl ReadRef<'data>) -> bool {
-    let Ok(header) = H::parse(data) else {
-        return false;
-    };
-    let headers = header
-        .endian()
-        .and_then(|endian| Ok((endian, header.program_headers(endian, data)?)));
-    headers.is_ok_and(|(endian, headers)| {
-        headers
-            .iter()
-            .any(|header| header.p_type(endian) == elf::PT_INTERP)
+impl Program {
+    /// `None` if it is data.
+    fn read<'data>(data: impl ReadRef<'data>) -> Option<Self> {
+        read::<elf::FileHeader64<Endianness>>(data)
+            .or_else(|| read::<elf::FileHeader32<Endianness>>(data))
+    }
+}
+
+fn read<'data, H: FileHeader<Endian = Endianness>>(data: impl ReadRef<'data>) -> Option<Program> {
+    let header = H::parse(data).ok()?;
+    let endian = header.endian().ok()?;
+    // Then their number is elsewhere, and as large as whoever made the file likes.
+    if header.e_phnum(endian) == elf::PN_XNUM {
+        return Some(Program::Loaded);
+    }
+    let segments = header.program_headers(endian, data).ok()?;
+    let loaded = |segment: &H::ProgramHeader| segment.p_type(endian) == elf::PT_INTERP;
+    Some(match segments.iter().any(loaded) {
+        true => Program::Loaded,
+        false => Program::Alone,
     })
 }
 
@@ -88,11 +103,12 @@ mod tests {
     )]
     fn what_needs_a_loader_is_found() {
         let own = fs::read(std::env::current_exe().unwrap()).unwrap();
-        assert!(needs_loader(own.as_slice()));
-        assert_eq!(
-            needs_loader(fileserver::PROGRAM),
-            !fileserver::stands_alone()
-        );
-        assert!(!needs_loader(&b"#!/bin/sh"[..]));
+        assert_eq!(Program::read(own.as_slice()), Some(Program::Loaded));
+        let server = match fileserver::stands_alone() {
+            true => Program::Alone,
+            false => Program::Loaded,
+        };
+        assert_eq!(Program::read(fileserver::PROGRAM), Some(server));
+        assert_eq!(Program::read(&b"#!/bin/sh"[..]), None);
     }
 }

@@ -107,6 +107,7 @@ impl backend::Scheduler for Scheduler {
             service_endpoints: false,
             finds_ports: true,
             keeps_logs: true,
+            namespaces: false,
             stop_signals: true,
         }
     }

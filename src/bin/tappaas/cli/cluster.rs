@@ -1,6 +1,11 @@
 //! What has to be said of a Kubernetes cluster.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, str::FromStr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+};
 
 use clap::Args;
 use tappaas::k8s::{self, GatewaySource};
@@ -8,6 +13,7 @@ use tappaas_core::model::Host;
 
 /// What an operator and its installation need to know.
 #[derive(Args, Clone, Debug)]
+#[group(id = "cluster")]
 pub(crate) struct ClusterArgs {
     /// The API group of the platform's objects
     #[arg(long, value_name = "GROUP", default_value = k8s::GROUP)]
@@ -30,7 +36,7 @@ pub(crate) struct ClusterArgs {
     pub(crate) gateway_pods: Vec<GatewayPods>,
 
     /// A network that requests from outside come from, of a gateway outside of the cluster
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, value_name = "CIDR", value_parser = network)]
     pub(crate) gateway_network: Vec<String>,
 
     /// A registry that is asked what an image's tag means; images by their digest need none
@@ -53,17 +59,12 @@ pub(crate) struct OperatorArgs {
     pub(crate) kubeconfig: Option<PathBuf>,
 
     /// The context of the kubeconfig [default: its current one]
-    #[arg(long, value_name = "NAME", requires = "kubeconfig")]
+    #[arg(long, value_name = "NAME")]
     pub(crate) context: Option<String>,
 
-    /// The operator's own namespace, for what its replicas agree on [default: $TAPPAAS_NAMESPACE]
-    #[arg(
-        long,
-        value_name = "NAME",
-        default_value = "tappaas",
-        hide_default_value = true
-    )]
-    pub(crate) namespace: String,
+    /// The operator's own namespace, for what its replicas agree on [default: $TAPPAAS_NAMESPACE, else tappaas]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
 }
 
 impl ClusterArgs {
@@ -158,4 +159,16 @@ impl FromStr for GatewayPods {
             "expected NAMESPACE:LABEL=VALUE, such as projectcontour:app=envoy".to_owned()
         })
     }
+}
+
+/// An address and the length of its network's prefix (RFC 4632, RFC 4291).
+fn network(text: &str) -> Result<String, String> {
+    let parse = || {
+        let (address, length) = text.split_once('/')?;
+        let address: IpAddr = address.parse().ok()?;
+        let length: u8 = length.parse().ok()?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        (length <= most).then(|| text.to_owned())
+    };
+    parse().ok_or_else(|| "expected a network, such as 10.0.0.0/8".to_owned())
 }

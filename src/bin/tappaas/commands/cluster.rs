@@ -1,6 +1,6 @@
 //! `tappaas install --print`: what a Kubernetes cluster needs before an operator can live in it.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use tappaas::k8s::{Installation, SchedulerSettings};
 
 use crate::{cli::InstallArgs, output::Printer};
@@ -10,6 +10,9 @@ pub(crate) fn print(printer: Printer, args: &InstallArgs) -> Result<()> {
     // The operator would refuse to start with what this refuses.
     SchedulerSettings::new(args.cluster.gateways())
         .context("--gateway-pods or --gateway-network is needed")?;
+    if args.cluster.gateway.is_none() && args.cluster.ingress_class.is_none() {
+        bail!("--gateway or --ingress-class is needed: what serves the applications");
+    }
     let image = args.image.clone();
     let installation = Installation {
         namespace: args.namespace.clone(),

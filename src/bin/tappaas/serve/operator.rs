@@ -55,9 +55,10 @@ fn access(args: &OperatorArgs) -> k8s::Access {
 fn config(args: &OperatorArgs) -> Result<OperatorConfig> {
     let cluster = &args.cluster;
     let identity = place::identity();
+    let named = args.namespace.clone().or_else(place::namespace);
     Ok(OperatorConfig {
         group: cluster.group.clone(),
-        namespace: place::namespace().unwrap_or_else(|| args.namespace.clone()),
+        namespace: named.unwrap_or_else(|| "tappaas".to_owned()),
         identity: identity.unwrap_or_else(|| tappaas::RandomIds.unique()),
         base: cluster.base.clone(),
         scheduler: k8s::SchedulerSettings::new(cluster.gateways())?,

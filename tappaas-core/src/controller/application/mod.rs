@@ -29,8 +29,8 @@ pub use template::{RELEASE_PROCESS, processes};
 
 use super::{Context, drive::Reconcile, wakes};
 use crate::{
-    Chain, Digest, Key, Kind, Result, Scope,
-    model::{ApplicationKey, ApplicationSpec, OperationSpec, Release},
+    Chain, Digest, Error, Key, Kind, Result, Scope,
+    model::{ApplicationKey, ApplicationSpec, OperationSpec, Release, ReleasePhase, ReleaseStatus},
 };
 
 /// When what is in the way, and may pass without anybody telling, is looked at again.
@@ -69,6 +69,7 @@ impl Reconcile for ApplicationController {
         for step in plan.steps {
             tracing::debug!(application = %key, %step, "execute");
             let (inner, repeats) = (step.is_inner_route(), snapshot.repeats(&step));
+            let tried = snapshot.tried(&step);
             match self.context.execute(&snapshot, step).await {
                 Ok(()) => acted |= !repeats,
                 // A caller's way in is no reason to hold up what everybody else gets. No instance is stopped while
@@ -76,6 +77,15 @@ impl Reconcile for ApplicationController {
                 Err(error) if inner => {
                     tracing::warn!(application = %key, error = %Chain(&error), "a route from inside cannot be made");
                     next = Some(next.map_or(RETRY, |next| next.min(RETRY)));
+                }
+                // What is refused now is refused again: nobody would ever learn why the release does not come.
+                Err(error) if error.kind().refused() && tried.is_some() => {
+                    let judge = tried.and_then(|release| snapshot.refuse(release, &error));
+                    match judge {
+                        Some(judge) => self.context.execute(&snapshot, judge).await?,
+                        None => return Err(error),
+                    }
+                    return Ok(Some(Duration::ZERO));
                 }
                 Err(error) => return Err(error),
             }
@@ -124,6 +134,31 @@ impl Snapshot {
     pub fn with_spec(mut self, spec: ApplicationSpec) -> Self {
         self.application.spec = spec;
         self
+    }
+
+    /// The release that has not ended and that a step brings instances of.
+    fn tried(&self, step: &Step) -> Option<u64> {
+        let Step::ApplyWorkload(workload) = step else {
+            return None;
+        };
+        let latest = self.releases.last()?;
+        let version = latest.spec.version;
+        let brings = workload.releases.iter().any(|set| set.release == version);
+        (brings && !latest.status.phase.ended()).then_some(version)
+    }
+
+    /// Records that a release cannot run.
+    fn refuse(&self, release: u64, error: &Error) -> Option<Step> {
+        let release = self.release(release)?;
+        Some(Step::Judge {
+            release: release.spec.version,
+            status: Box::new(ReleaseStatus {
+                phase: ReleasePhase::Failed,
+                message: Chain(error).to_string(),
+                ended: Some(self.now),
+                ..release.status.clone()
+            }),
+        })
     }
 
     /// Says whether a step does again what was done already, which is no news.

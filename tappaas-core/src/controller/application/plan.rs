@@ -315,6 +315,10 @@ fn unclaimed(snapshot: &Snapshot, goal: Option<&Release>) -> Vec<Step> {
 
 /// Requests first, then instances, then records.
 fn destroy(snapshot: &Snapshot) -> Plan {
+    if !snapshot.adopted() {
+        // Nothing of it ever ran, or all of it is gone already: only somebody else still holds the object.
+        return Plan::default();
+    }
     let status = report::destroying(snapshot);
     let mut steps = Vec::new();
     if status != snapshot.application.status {

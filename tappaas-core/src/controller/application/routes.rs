@@ -5,7 +5,7 @@ use std::{
 
 use super::{Snapshot, Step, template};
 use crate::{
-    Digest, Name,
+    Digest, Error, Name, Result,
     backend::{
         Action, Endpoint, Frontend, IngressCapabilities, InstanceStatus, Route, RouteId,
         RouteStatus, Target, Track, WorkloadId,
@@ -34,6 +34,33 @@ pub fn default_host(key: &ApplicationKey, base: &Host) -> Host {
     let joined = labels.join(".").parse();
     // Too long only with a base of over 80 characters, which `Settings` refuses.
     joined.expect("labels of at most 40 characters make a host")
+}
+
+/// Refuses hosts that the platform gives out itself, to others: under its base a tenant has what is under its own name. The default tenant,
+/// whose name is left out of hosts, is the platform's owner and has them all.
+pub(super) fn check(snapshot: &Snapshot) -> Result<()> {
+    let (tenant, base) = (&snapshot.key.tenant, &snapshot.settings.base);
+    let own = format!("{tenant}.{base}");
+    if tenant.as_str() == "default" {
+        return Ok(());
+    }
+    let hosts = snapshot.spec().content.routes.iter();
+    let mut hosts = hosts.flat_map(|route| &route.hosts);
+    let foreign = hosts.find(|host| within(host, base.as_str()) && !within(host, &own));
+    match foreign {
+        None => Ok(()),
+        Some(host) => Err(Error::invalid(format!(
+            "host {host} is not this tenant's: of those under {base} it may have what is under {own}"
+        ))),
+    }
+}
+
+/// Whether a host is a domain, is under it, or stands for some that are.
+fn within(host: &Host, domain: &str) -> bool {
+    let plain = host.as_str().trim_start_matches("*.");
+    let rest = plain.strip_suffix(domain);
+    let covers = host.wildcard() && domain.ends_with(&format!(".{plain}"));
+    covers || rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 /// The hosts that a release answers at.
@@ -279,5 +306,26 @@ pub(super) fn workload(snapshot: &Snapshot, process: &Name) -> WorkloadId {
         application: snapshot.key.clone(),
         process: process.clone(),
         track: Track::Stable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_under_a_domain_is_told_from_what_only_ends_like_it() {
+        for (host, domain, expected) in [
+            ("a.b.example", "b.example", true),
+            ("b.example", "b.example", true),
+            ("*.b.example", "b.example", true),
+            // It stands for all that is under the domain, too.
+            ("*.example", "b.example", true),
+            ("ab.example", "b.example", false),
+            ("a.example", "b.example", false),
+        ] {
+            let parsed: Host = host.parse().unwrap();
+            assert_eq!(within(&parsed, domain), expected, "{host} {domain}");
+        }
     }
 }

@@ -8,7 +8,10 @@ use crate::{
     Name, Timestamp,
     backend::{PeerAddress, RouteId, RouteStatus, VolumeId, WorkloadId, WorkloadStatus},
     controller::{FINALIZER, Settings},
-    model::{Application, ApplicationKey, ApplicationSpec, Build, Host, Operation, Release},
+    model::{
+        Application, ApplicationKey, ApplicationSpec, Build, Host, Operation, Release,
+        check::INSTANCES_MAX,
+    },
 };
 
 /// Everything that a plan depends on, read afresh for each run.
@@ -117,6 +120,8 @@ impl Snapshot {
     /// How many instances of a process of a release are wanted: of one with a volume at most one, whatever count was set before.
     pub(super) fn wanted(&self, release: &Release, process: &Name) -> u32 {
         let set = self.spec().scale.get(process).copied().unwrap_or(1);
+        // Whatever somebody wrote into the object: a spec that is refused has no say in what runs.
+        let set = set.min(INSTANCES_MAX);
         match template::single_writer(release, process) {
             true => set.min(1),
             false => set,

@@ -1,6 +1,7 @@
 use super::{
     Snapshot, Step,
     plan::{Draft, wanted_origin},
+    routes,
 };
 use crate::{
     Chain,
@@ -39,6 +40,14 @@ impl Target<'_> {
 
 /// Finds the release that the spec asks for, or takes the next step towards making it.
 pub(super) fn choose<'a>(snapshot: &'a Snapshot, draft: &mut Draft) -> Target<'a> {
+    if let Err(error) = snapshot
+        .spec()
+        .check()
+        .and_then(|()| routes::check(snapshot))
+    {
+        cancel_builds(snapshot, None, draft);
+        return Target::refused("Invalid", Chain(&error).to_string());
+    }
     let origin = wanted_origin(snapshot);
     if let Some(latest) = snapshot
         .releases
@@ -47,9 +56,6 @@ pub(super) fn choose<'a>(snapshot: &'a Snapshot, draft: &mut Draft) -> Target<'a
     {
         cancel_builds(snapshot, None, draft);
         return Target::Release(latest);
-    }
-    if let Err(error) = snapshot.spec().check() {
-        return Target::refused("Invalid", Chain(&error).to_string());
     }
     match image(snapshot, draft) {
         Ok((image, outcome)) => {

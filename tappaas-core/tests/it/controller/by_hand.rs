@@ -1,6 +1,13 @@
 //! Objects that somebody made without asking the platform to.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use tappaas_core::{
     Digest, ErrorKind, Metadata, Name,
@@ -145,4 +152,69 @@ async fn an_environment_says_that_it_is_prepared() {
             .unwrap()
             .is_none()
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_application_that_somebody_else_holds_is_let_go_of_once() {
+    let world = World::new().await;
+    let spec = ApplicationSpec {
+        content: content("v1"),
+        scale: BTreeMap::new(),
+        attempt: 0,
+        rollback: None,
+    };
+    let mut application = Application::new(Metadata::new(&scope(), "web"), spec);
+    application
+        .metadata
+        .finalizers
+        .push("example.com/other".to_owned());
+    let client = world.platform.client();
+    client.create(&application).await.unwrap();
+    world.settled("web").await;
+    client.delete(&key("web").object()).await.unwrap();
+    let mut left = world
+        .until("ours is gone", || {
+            let left = world.application("web")?;
+            (left.metadata.finalizers.len() == 1).then_some(left)
+        })
+        .await;
+    // Nothing is left to do, so nothing is asked again and again.
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = asked.clone();
+    world.guard.set(move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async { Ok(()) }
+    });
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let asked = asked.load(Ordering::Relaxed);
+    assert!(asked < 5, "asked {asked} times");
+    left.metadata.finalizers.clear();
+    client.update_finalizers(&left).await.unwrap();
+    world
+        .until("it is gone", || {
+            world.application("web").is_none().then_some(())
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn counts_that_are_refused_change_nothing_that_runs() {
+    let world = World::new().await;
+    world.healthy("web", content("v1"), 1).await;
+    let wanted = BTreeMap::from([(name("web"), u32::MAX)]);
+    let client = world.platform.client();
+    let scope = scope();
+    let scaled = client.modify::<ApplicationSpec>(&scope, "web", |application| {
+        application.spec.scale.clone_from(&wanted);
+        Ok(())
+    });
+    scaled.await.unwrap();
+    let refused = world.settled("web").await;
+    assert!(
+        refused.status.message.contains("at most 1000"),
+        "{}",
+        refused.status.message
+    );
+    let counts = world.counts("web").await;
+    assert!(counts.values().all(|count| *count <= 1000), "{counts:?}");
 }

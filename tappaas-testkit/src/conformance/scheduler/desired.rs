@@ -291,7 +291,7 @@ pub async fn an_environment_is_prepared_once(fixture: &dyn SchedulerFixture) -> 
     Ok(())
 }
 
-/// `discard` removes all that `prepare` made, and what is left of workloads; of an unknown environment it succeeds.
+/// `discard` removes all that `prepare` made; of an unknown environment it succeeds.
 pub async fn a_discarded_environment_leaves_nothing(fixture: &dyn SchedulerFixture) -> Verdict {
     let mut stage = Stage::of(fixture, "discarded");
     let scheduler = stage.scheduler.clone();
