@@ -54,6 +54,7 @@ impl Scheduler for Fleet {
             service_endpoints: each.iter().any(|can| can.service_endpoints),
             finds_ports: each.iter().all(|can| can.finds_ports),
             keeps_logs: each.iter().all(|can| can.keeps_logs),
+            namespaces: each.iter().any(|can| can.namespaces),
             stop_signals: each.iter().all(|can| can.stop_signals),
         }
     }

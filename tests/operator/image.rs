@@ -67,12 +67,14 @@ async fn build(folder: &TempDir) -> String {
     package.manifest = MANIFEST.to_owned();
     let accepted = package.deploy(platform, &key).await.unwrap();
     let settled = platform.settle(&key, &accepted).await;
-    if settled.is_err() {
-        show_log(&machine, &key).await;
-    }
+    let log = match &settled {
+        Ok(_) => String::new(),
+        Err(_) => log(&machine, &key).await,
+    };
     // Also after a failure: the edge would go on.
     machine.stop_applications().await.unwrap();
-    settled.unwrap().status.image.unwrap().to_string()
+    let settled = settled.unwrap_or_else(|error| panic!("{error}\n{log}"));
+    settled.status.image.unwrap().to_string()
 }
 
 /// The folder of the compiler that compiled this test.
@@ -82,17 +84,20 @@ fn toolchain() -> PathBuf {
     String::from_utf8(printed.stdout).unwrap().trim().into()
 }
 
-async fn show_log(machine: &Machine, key: &ApplicationKey) {
+/// What the builds wrote.
+async fn log(machine: &Machine, key: &ApplicationKey) -> String {
     let platform = machine.platform();
-    let builds = platform.client().list::<BuildObjectSpec>(&key.scope());
-    for build in builds {
+    let mut text = String::new();
+    for build in platform.client().list::<BuildObjectSpec>(&key.scope()) {
         let id = BuildId(build.metadata.uid);
-        let log = platform.backends().builder.logs(&id, false).await.unwrap();
-        let lines: Vec<_> = log.collect().await;
-        for line in lines.iter().flatten() {
-            println!("{}", line.text);
+        let lines = platform.backends().builder.logs(&id, false).await.unwrap();
+        let lines: Vec<_> = lines.collect().await;
+        for line in lines.into_iter().flatten() {
+            text.push_str(&line.text);
+            text.push('\n');
         }
     }
+    text
 }
 
 /// Tells the nodes' containerd where the registry is (its `hosts.toml`).

@@ -1,4 +1,5 @@
 //! The operator on a real cluster, asked as people ask it: with `kubectl` and `tappaas`. Run by `cargo xtask test kubernetes`.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod cluster;
 mod image;

@@ -49,7 +49,7 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode> {
             let program = place::program()?;
             done(install::install(printer, &data, &program, args.yes))
         }
-        Command::Operator(args) => done(serve::operator(&args).await),
+        Command::Operator(args) => done(Box::pin(serve::operator(&args)).await),
         Command::Serve(args) => done(serve::serve(&data(&cli.global)?, &args).await),
         Command::Up(args) => up::up(printer, &cli.global, &data(&cli.global)?, &args).await,
         command => remote(command, &cli.global, printer).await,

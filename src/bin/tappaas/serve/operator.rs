@@ -33,7 +33,7 @@ pub(crate) async fn operator(args: &OperatorArgs) -> Result<()> {
     let watching = tokio::spawn(watching.into_future());
     tracing::info!(identity = operator.config().identity, "ready");
     let mut told = Ok(());
-    operator.run(async { told = signalled().await }).await;
+    Box::pin(operator.run(async { told = signalled().await })).await;
     stop.cancel();
     watching.abort();
     told?;
