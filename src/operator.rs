@@ -15,7 +15,8 @@ use tappaas_core::{
 };
 use tappaas_k8s::{
     Candidate, Client, EventReporter, GivenImages, IngressSettings, KubernetesIngress,
-    KubernetesScheduler, KubernetesStore, NoVolumes, SchedulerSettings, preflight,
+    KubernetesScheduler, KubernetesStore, KubernetesVolumes, SchedulerSettings, VolumeSettings,
+    preflight,
 };
 
 use tappaas_registry::client as registry;
@@ -42,6 +43,8 @@ pub struct OperatorConfig {
     pub scheduler: SchedulerSettings,
     /// How requests come in.
     pub ingress: IngressSettings,
+    /// Where volumes get their storage.
+    pub volumes: VolumeSettings,
     /// Which registries are asked what an image's tag means. Digests need none.
     pub registry: registry::Config,
 }
@@ -75,13 +78,14 @@ impl Operator {
             KubernetesScheduler::new(client.clone(), config.scheduler.clone(), clock.clone());
         let ingress = KubernetesIngress::connect(client.clone(), config.ingress.clone()).await?;
         let images = registry::Registry::new(config.registry.clone(), &[])?;
+        let volumes = KubernetesVolumes::new(client.clone(), config.volumes.clone());
         let backends = Backends {
             store: store.clone(),
             builder: Arc::new(GivenImages),
             registry: Arc::new(images),
             scheduler: Arc::new(scheduler),
             ingress: Arc::new(ingress),
-            volumes: Arc::new(NoVolumes),
+            volumes: Arc::new(volumes),
         };
         let settings = Settings {
             base: config.base.clone(),

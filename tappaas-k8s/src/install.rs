@@ -209,7 +209,7 @@ pub fn rules(group: &str) -> Vec<PolicyRule> {
         rule("", &["pods"], &["list", "watch"]),
         rule("", &["pods/log"], &["get"]),
         rule("", &["pods/exec"], &["get", "create"]),
-        rule("", &["services"], &OBJECTS),
+        rule("", &["services", "persistentvolumeclaims"], &OBJECTS),
         rule("", &["serviceaccounts"], &["create", "patch", "delete"]),
         rule("", &["secrets"], &["list", "create", "delete"]),
         rule(

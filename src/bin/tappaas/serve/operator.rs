@@ -63,6 +63,7 @@ fn config(args: &OperatorArgs) -> Result<OperatorConfig> {
             class: cluster.ingress_class.clone(),
             settle: k8s::IngressSettings::SETTLE,
         },
+        volumes: k8s::VolumeSettings::default(),
         registry: registry::client::Config {
             only: Some(cluster.tags_from.clone()),
             ..registry::client::Config::default()
