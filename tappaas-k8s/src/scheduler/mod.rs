@@ -3,10 +3,12 @@
 mod applying;
 mod controllers;
 mod exec;
+mod holding;
 mod logs;
 mod names;
 mod observing;
 mod parts;
+mod placing;
 mod pod;
 mod record;
 mod settings;
