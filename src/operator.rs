@@ -16,7 +16,8 @@ use tappaas_core::{
 };
 use tappaas_k8s::{
     Candidate, Client, EventReporter, GivenImages, IngressSettings, KubernetesIngress,
-    KubernetesScheduler, KubernetesStore, NoRegistry, NoVolumes, SchedulerSettings, preflight,
+    KubernetesScheduler, KubernetesStore, KubernetesVolumes, NoRegistry, SchedulerSettings,
+    VolumeSettings, preflight,
 };
 
 use tappaas_registry::client as registry;
@@ -43,6 +44,8 @@ pub struct OperatorConfig {
     pub scheduler: SchedulerSettings,
     /// How requests come in.
     pub ingress: IngressSettings,
+    /// Where volumes get their storage.
+    pub volumes: VolumeSettings,
     /// Who is asked what an image's tag means, which needs the system's CA certificates. `None`: images are named by their digest.
     pub registry: Option<registry::Config>,
 }
@@ -79,13 +82,14 @@ impl Operator {
             Some(asked) => Arc::new(registry::Registry::new(asked.clone(), &[])?),
             None => Arc::new(NoRegistry),
         };
+        let volumes = KubernetesVolumes::new(client.clone(), config.volumes.clone());
         let backends = Backends {
             store: store.clone(),
             builder: Arc::new(GivenImages),
             registry: images,
             scheduler: Arc::new(scheduler),
             ingress: Arc::new(ingress),
-            volumes: Arc::new(NoVolumes),
+            volumes: Arc::new(volumes),
         };
         let settings = Settings {
             base: config.base.clone(),

@@ -210,7 +210,7 @@ pub fn rules(group: &str) -> Vec<PolicyRule> {
         rule("", &["nodes"], &["list"]),
         rule("", &["pods"], &["list", "watch"]),
         rule("", &["pods/log"], &["get"]),
-        rule("", &["services"], &OBJECTS),
+        rule("", &["services", "persistentvolumeclaims"], &OBJECTS),
         rule("", &["serviceaccounts"], &["create", "patch", "delete"]),
         rule("", &["secrets"], &["list", "create", "delete"]),
         rule(

@@ -2,7 +2,7 @@
 //!
 //! [`definitions`] are what a cluster must know of the platform's objects. [`KubernetesStore`] keeps core's objects as custom resources, so
 //! that the Kubernetes API is the platform's database. [`KubernetesScheduler`] runs workloads by the cluster's own controllers, and
-//! [`KubernetesIngress`] keeps routes for its proxies to serve.
+//! [`KubernetesIngress`] keeps routes for its proxies to serve. [`KubernetesVolumes`] keeps what instances wrote.
 
 mod access;
 mod definitions;
@@ -31,7 +31,7 @@ pub use preflight::preflight;
 pub use scheduler::{Egress, GatewaySource, KubernetesScheduler, SchedulerSettings};
 pub use secrets::KubernetesSecrets;
 pub use store::{GROUP, KubernetesStore};
-pub use volumes::NoVolumes;
+pub use volumes::{KubernetesVolumes, VolumeSettings};
 
 /// Clients for clusters, as [`Access`] makes them.
 pub use kube::Client;

@@ -30,7 +30,7 @@ const HISTORY_MAX: i32 = 1;
 pub(super) enum Form {
     /// Instances that run on and replace each other.
     Deployment,
-    /// One that stops before the next starts, for a volume has one writer.
+    /// Instances with a volume: one stops before the next starts, since a volume has one writer and is attached to one node.
     StatefulSet,
     /// Instances that run once: a job each. What was applied is recorded in a config map.
     Jobs,

@@ -3,10 +3,12 @@
 mod applying;
 mod controllers;
 mod exec;
+mod holding;
 mod logs;
 mod names;
 mod observing;
 mod parts;
+mod placing;
 mod pod;
 mod record;
 mod settings;
@@ -30,8 +32,11 @@ use tappaas_core::{
     placement::{Capacity, Offer},
 };
 
-pub(crate) use self::record::difference;
 pub use self::settings::{Egress, GatewaySource, SchedulerSettings};
+pub(crate) use self::{
+    names::{application_labels, claim},
+    record::difference,
+};
 use crate::{
     failure::{failure, within},
     quantity::quantity,
@@ -41,8 +46,8 @@ use crate::{
 /// Objects per request of a listing.
 const CHUNK: u32 = 500;
 
-/// Runs workloads on a Kubernetes cluster (1.33 or later): instances that run on as a Deployment, those with a volume for writing as a
-/// StatefulSet, those that run once as Jobs.
+/// Runs workloads on a Kubernetes cluster (1.33 or later): instances that run on as a Deployment, those with a volume as a StatefulSet,
+/// those that run once as Jobs.
 ///
 /// Each environment has a namespace, each workload a Service, a NetworkPolicy and, with several instances, a PodDisruptionBudget. Pods
 /// fulfil the restricted profile of the Pod Security Standards. What can change is applied by server-side apply; secrets and jobs are made

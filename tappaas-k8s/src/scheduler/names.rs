@@ -63,7 +63,7 @@ pub(super) fn labels(id: &WorkloadId) -> BTreeMap<String, String> {
 }
 
 /// The labels of what belongs to an application.
-pub(super) fn application_labels(application: &ApplicationKey) -> BTreeMap<String, String> {
+pub(crate) fn application_labels(application: &ApplicationKey) -> BTreeMap<String, String> {
     let mut labels: BTreeMap<_, _> = place::labels(&application.scope()).collect();
     let name = application.name.to_string();
     labels.extend([
@@ -115,8 +115,8 @@ pub(super) fn reaches(application: &Name) -> String {
     format!("{REACHES}{application}")
 }
 
-/// The name of a volume's claim.
-pub(super) fn claim(volume: &VolumeId) -> String {
+/// The name of a volume's claim, as it is made and as pods mount it.
+pub(crate) fn claim(volume: &VolumeId) -> String {
     let (application, name) = (&volume.application.name, &volume.name);
     short(
         &format!("{application}-{name}"),

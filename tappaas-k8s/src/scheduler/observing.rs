@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::{
-        apps::v1::DeploymentStatus,
         batch::v1::Job,
         core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod, Service},
         networking::v1::NetworkPolicy,
@@ -15,16 +14,14 @@ use kube::{Api, ResourceExt as _, api::ListParams};
 use serde_json::Value;
 use tappaas_core::{
     Result, Timestamp,
-    backend::{
-        Exit, InstanceId, InstanceState, InstanceStatus, Unplaced, WorkloadId, WorkloadStatus,
-    },
+    backend::{Exit, InstanceId, InstanceState, InstanceStatus, WorkloadId, WorkloadStatus},
 };
 
 use super::{
     KubernetesScheduler,
     applying::Recorded,
     controllers::{self, Form},
-    names, parts,
+    names, parts, placing,
     record::difference,
 };
 use crate::failure::{failure, within};
@@ -46,12 +43,22 @@ impl KubernetesScheduler {
         let record = &last.record;
         let now = self.clock.now();
         let pods = self.pods(id).await?;
-        let mut unplaced = unplaced(&pods);
-        unplaced.extend(refused(last, &pods));
+        let waiting = self.waiting(id, &pods).await?;
+        let unplaced = placing::unplaced(last, &pods, &waiting);
         // Where nothing is wanted any more, what was never placed still has to go.
         let stopped = record.counts.values().all(|count| *count == 0);
-        let placed = pods.iter().filter(|pod| stopped || obstacle(pod).is_none());
-        let mut instances: Vec<_> = placed.map(|pod| instance(pod, now)).collect();
+        let is_instance = |pod: &&Pod| {
+            stopped || waiting.contains_key(&pod.name_any()) || placing::obstacle(pod).is_none()
+        };
+        let placed = pods.iter().filter(is_instance).map(|pod| {
+            let instance = instance(pod, now);
+            let held_up = waiting.get(&pod.name_any()).cloned();
+            InstanceStatus {
+                reason: held_up.or(instance.reason),
+                ..instance
+            }
+        });
+        let mut instances: Vec<_> = placed.collect();
         if record.form == Form::Jobs {
             instances.extend(self.without_pods(id, &pods).await?);
         }
@@ -237,63 +244,7 @@ fn stop(instance: &mut InstanceStatus) {
     instance.ready = false;
 }
 
-/// Why no node takes a pod.
-fn obstacle(pod: &Pod) -> Option<&str> {
-    let conditions = pod
-        .status
-        .iter()
-        .flat_map(|status| status.conditions.iter().flatten());
-    let mut obstacles = conditions.filter(|one| {
-        one.type_ == "PodScheduled"
-            && one.status == "False"
-            && one.reason.as_deref() == Some("Unschedulable")
-    });
-    let leaving = pod.metadata.deletion_timestamp.is_some();
-    let obstacle = obstacles.next().filter(|_| !leaving)?;
-    Some(obstacle.message.as_deref().unwrap_or("no node takes it"))
-}
-
-/// What no node takes, by release.
-fn unplaced(pods: &[Pod]) -> Vec<Unplaced> {
-    let mut unplaced = BTreeMap::<u64, Unplaced>::new();
-    for pod in pods {
-        let Some(why) = obstacle(pod) else { continue };
-        let release = release(pod.labels());
-        let of_release = unplaced.entry(release).or_insert_with(|| Unplaced {
-            release,
-            missing: 0,
-            reasons: Vec::new(),
-        });
-        of_release.missing += 1;
-        if !of_release.reasons.iter().any(|reason| reason == why) {
-            of_release.reasons.push(why.to_owned());
-        }
-    }
-    unplaced.into_values().collect()
-}
-
-/// Pods that the cluster does not even let be made: no quota is left, or a policy is against them.
-fn refused(last: &Recorded, pods: &[Pod]) -> Option<Unplaced> {
-    let status = serde_json::from_value::<DeploymentStatus>(last.object.data["status"].clone());
-    let conditions = status.ok()?.conditions.unwrap_or_default();
-    let failed = |type_: &str, status: &str| type_ == "ReplicaFailure" && status == "True";
-    let refusal = conditions
-        .into_iter()
-        .find(|one| failed(&one.type_, &one.status))?;
-    let (release, count) = last.record.counts.iter().next()?;
-    let made = pods
-        .iter()
-        .filter(|pod| self::release(pod.labels()) == *release)
-        .count();
-    let missing = count.saturating_sub(u32::try_from(made).unwrap_or(u32::MAX));
-    (missing > 0).then(|| Unplaced {
-        release: *release,
-        missing,
-        reasons: refusal.message.into_iter().collect(),
-    })
-}
-
-fn release(labels: &BTreeMap<String, String>) -> u64 {
+pub(super) fn release(labels: &BTreeMap<String, String>) -> u64 {
     let release = labels.get(names::RELEASE);
     release.and_then(|text| text.parse().ok()).unwrap_or(0)
 }

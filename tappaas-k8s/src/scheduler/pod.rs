@@ -22,7 +22,7 @@ use tappaas_core::{
     placement::Spread,
 };
 
-use super::{names, parts, settings::SchedulerSettings};
+use super::{holding, names, parts, settings::SchedulerSettings};
 
 /// What an instance may write to besides volumes, as on one machine.
 const TMP: &str = "/tmp";
@@ -49,6 +49,7 @@ pub(super) fn template(
     labels.insert(names::RELEASE.to_owned(), release.to_string());
     let peers = template.peers.iter();
     labels.extend(peers.map(|peer| (names::reaches(&peer.application.name), String::new())));
+    labels.extend(holding::labels(&template.mounts));
     Ok(PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(labels),
@@ -79,6 +80,13 @@ fn check(id: &WorkloadId, template: &Template) -> Result<()> {
             id.process, peer.application
         )));
     }
+    let mut mounts = template.mounts.iter();
+    if let Some(mount) = mounts.find(|mount| mount.volume.application.scope() != scope) {
+        return Err(Error::invalid(format!(
+            "process {} cannot mount {}, which is in another environment",
+            id.process, mount.volume
+        )));
+    }
     Ok(())
 }
 
@@ -92,6 +100,7 @@ fn spec(
     let user = i64::from(user(id));
     let delay = delay(settings, template);
     PodSpec {
+        affinity: holding::affinity(&template.mounts),
         automount_service_account_token: Some(false),
         containers: vec![container(settings, id, template, environment)],
         enable_service_links: Some(false),

@@ -12,7 +12,9 @@ mod preflight;
 mod safe;
 mod seat;
 mod stage;
+mod storage;
 mod strangers;
+mod volumes;
 
 mod store {
     tappaas_testkit::store_conformance!(std::sync::Arc::new(crate::seat::Seat::take().await));

@@ -22,8 +22,8 @@ use kube::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tappaas_core::{
-    Clock, Timestamp,
-    backend::{Endpoint, Image, Scheduler, Template, VolumeId},
+    Clock, Name, Timestamp,
+    backend::{Endpoint, Image, Scheduler, Template, Volume, VolumeId, Volumes as _, WorkloadId},
     model::{ApplicationKey, Command, RestartPolicy},
 };
 use tappaas_k8s::{GatewaySource, KubernetesScheduler, SchedulerSettings};
@@ -34,10 +34,13 @@ use tappaas_testkit::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    sync::{Mutex, OwnedMutexGuard},
+    sync::{Mutex, OnceCell, OwnedMutexGuard},
 };
 
-use crate::cluster::{client, facts};
+use crate::{
+    cluster::{client, facts},
+    storage::Storage,
+};
 
 /// The scheduler on the one cluster, with nothing on it, for one test at a time.
 #[derive(Debug)]
@@ -45,6 +48,8 @@ pub(crate) struct Node {
     pub(crate) scheduler: Arc<KubernetesScheduler>,
     client: Shown,
     pub(crate) image: Image,
+    /// Made for the case that wants it.
+    storage: OnceCell<Storage>,
     _turn: OwnedMutexGuard<()>,
 }
 
@@ -79,16 +84,15 @@ impl Node {
         static TURN: OnceLock<Arc<Mutex<()>>> = OnceLock::new();
         let turn = TURN.get_or_init(Arc::default).clone().lock_owned().await;
         let client = client().await;
-        let scheduler =
-            KubernetesScheduler::new(client.clone(), Self::settings(), Arc::new(WallClock));
-        let node = Self {
+        let scheduler = scheduler(client.clone());
+        empty(&scheduler, |_| true).await;
+        Self {
             scheduler: Arc::new(scheduler),
             client: Shown(client),
             image: image(),
+            storage: OnceCell::new(),
             _turn: turn,
-        };
-        node.empty().await;
-        node
+        }
     }
 
     /// How workloads run on a cluster that has one gateway, which follows within a second.
@@ -99,18 +103,6 @@ impl Node {
             drain_delay: Duration::from_secs(1),
             ..SchedulerSettings::new(gateways).unwrap()
         }
-    }
-
-    async fn empty(&self) {
-        for id in self.scheduler.list().await.unwrap() {
-            self.scheduler.remove(&id).await.unwrap();
-        }
-        let gone = async {
-            while !self.scheduler.list().await.unwrap().is_empty() {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, gone).await.unwrap();
     }
 
     /// The objects of whatever kind that are left of an application.
@@ -184,6 +176,26 @@ impl Node {
         let address = address.ok_or_else(|| Failure::from(format!("{host} has no address")))?;
         Ok(SocketAddr::new(address.parse()?, port))
     }
+}
+
+/// The scheduler on the one cluster.
+pub(crate) fn scheduler(client: Client) -> KubernetesScheduler {
+    KubernetesScheduler::new(client, Node::settings(), Arc::new(WallClock))
+}
+
+/// Removes workloads, and waits until they are gone.
+pub(crate) async fn empty(scheduler: &KubernetesScheduler, which: impl Fn(&WorkloadId) -> bool) {
+    for id in scheduler.list().await.unwrap() {
+        if which(&id) {
+            scheduler.remove(&id).await.unwrap();
+        }
+    }
+    let gone = async {
+        while scheduler.list().await.unwrap().iter().any(&which) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.unwrap();
 }
 
 fn of(application: &ApplicationKey) -> String {
@@ -262,6 +274,16 @@ impl SchedulerFixture for Node {
     }
 
     async fn volume(&self) -> Option<VolumeId> {
-        None
+        let id = VolumeId {
+            application: "conformance/default/test/app".parse().unwrap(),
+            name: Name::new("data").unwrap(),
+        };
+        let volume = Volume {
+            id: id.clone(),
+            size: None,
+        };
+        let storage = self.storage.get_or_init(Storage::new).await;
+        storage.volumes.apply(&volume).await.unwrap();
+        Some(id)
     }
 }

@@ -190,13 +190,18 @@ fn files_of(path: &str, name: &str) -> [String; 2] {
 
 /// Whether cargo compiles the file by itself, as a library, a program, a test, an example or a bench.
 /// Only `tests/it/main.rs` counts of the tests: a crate has one integration-test binary. What a crate must survive may be another one,
-/// `torture`, which starts itself again in order to be killed, and what needs a Kubernetes cluster a third, `cluster`.
+/// `torture`, which starts itself again in order to be killed, and what needs a Kubernetes cluster a third, `cluster`, or `operator`.
 fn is_root(path: &str) -> bool {
     let parts: Vec<_> = path.split('/').collect();
     match parts.as_slice() {
         ["build.rs"] | [_, "build.rs"] => true,
         [.., "src", "lib.rs" | "main.rs"]
-        | [.., "tests", "cluster" | "it" | "torture", "main.rs"] => true,
+        | [
+            ..,
+            "tests",
+            "cluster" | "it" | "operator" | "torture",
+            "main.rs",
+        ] => true,
         [.., "src", "bin", file] | [.., "src", "bin", file, "main.rs"] => !file.is_empty(),
         ["examples" | "benches", _] | [_, "examples" | "benches", _] => true,
         ["examples" | "benches", _, "main.rs"] | [_, "examples" | "benches", _, "main.rs"] => true,

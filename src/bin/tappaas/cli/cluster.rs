@@ -39,6 +39,10 @@ pub(crate) struct ClusterArgs {
     #[arg(long, value_name = "CIDR", value_parser = network)]
     pub(crate) gateway_network: Vec<String>,
 
+    /// The storage class of volumes [default: the cluster's default one]
+    #[arg(long, value_name = "CLASS")]
+    pub(crate) storage_class: Option<String>,
+
     /// A registry that is asked what an image's tag means; images by their digest need none
     #[arg(long, value_name = "HOST")]
     pub(crate) tags_from: Vec<String>,
@@ -89,6 +93,8 @@ impl ClusterArgs {
         words.extend(pods.map(|pods| format!("--gateway-pods={}", pods.text)));
         let networks = self.gateway_network.iter();
         words.extend(networks.map(|network| format!("--gateway-network={network}")));
+        let storage = self.storage_class.iter();
+        words.extend(storage.map(|class| format!("--storage-class={class}")));
         let registries = self.tags_from.iter();
         words.extend(registries.map(|registry| format!("--tags-from={registry}")));
         words

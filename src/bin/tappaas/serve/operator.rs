@@ -67,6 +67,10 @@ fn config(args: &OperatorArgs) -> Result<OperatorConfig> {
             class: cluster.ingress_class.clone(),
             settle: k8s::IngressSettings::SETTLE,
         },
+        volumes: k8s::VolumeSettings {
+            storage_class: cluster.storage_class.clone(),
+            ..k8s::VolumeSettings::default()
+        },
         registry: registries(cluster),
     })
 }
