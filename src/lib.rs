@@ -22,6 +22,8 @@ pub use tappaas_core::{
     controller::Settings,
     platform::{Accepted, Backends, Deployment, Platform},
 };
+#[cfg(feature = "etcd")]
+pub use tappaas_etcd as etcd;
 #[cfg(feature = "k8s")]
 pub use tappaas_k8s as k8s;
 #[cfg(feature = "local")]

@@ -1,3 +1,4 @@
+use crate::census::Census;
 use crate::tools::{self, Tool};
 use crate::workspace::{Workspace, run};
 use crate::{Result, applications, smoke, testbed};
@@ -64,12 +65,21 @@ pub(crate) const ALL: &[Step] = &[
         run: applications::from_source_to_removal,
     },
     Step {
+        name: "etcd",
+        about: "the store on etcd, against real ones that are killed and started again",
+        tools: &[&tools::ETCD],
+        run: etcd,
+    },
+    Step {
         name: "kubernetes",
         about: "the backends on Kubernetes, against a real API server and a real node",
         tools: testbed::TOOLS,
         run: testbed::kubernetes,
     },
 ];
+
+/// What is in the command line of each etcd that tests start.
+const ETCD_TRACES: &[&str] = &["--name=tappaas-"];
 
 /// Steps that a whole run leaves out; naming one runs it.
 pub(crate) const ONLY_BY_NAME: &[&str] = &[];
@@ -94,14 +104,25 @@ pub(crate) fn choose(names: &[&String]) -> Result<Vec<&'static Step>> {
 
 fn lint(workspace: &Workspace) -> Result {
     workspace.cargo("clippy --workspace --all-targets --all-features -- -D warnings")?;
-    // Not among all targets, for it is no test of `cargo test`.
-    workspace.cargo("clippy --package tappaas-k8s --test cluster -- -D warnings")?;
+    // Not among all targets, for they are no tests of `cargo test`.
+    for package in ["tappaas-etcd", "tappaas-k8s"] {
+        workspace.cargo(&format!(
+            "clippy --package {package} --test cluster -- -D warnings"
+        ))?;
+    }
     workspace.cargo("clippy --package tappaas --all-features --test operator -- -D warnings")?;
     workspace.cargo("clippy --package tappaas --all-targets -- -D warnings")?;
     workspace.cargo(
         "clippy --package tappaas --no-default-features --features machine -- -D warnings",
     )?;
     workspace.cargo("clippy --package tappaas --no-default-features -- -D warnings")
+}
+
+/// Its tests start what they need, and see to it that it ends.
+fn etcd(workspace: &Workspace) -> Result {
+    let census = Census::take(ETCD_TRACES);
+    workspace.cargo("test --package tappaas-etcd --test cluster --no-fail-fast")?;
+    census.nothing_since(ETCD_TRACES)
 }
 
 fn docs(workspace: &Workspace) -> Result {

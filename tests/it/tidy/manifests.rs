@@ -10,6 +10,7 @@ const EDGES: &[(&str, &[&str], &[&str])] = &[
     ("tappaas", ALL, &[]),
     ("tappaas-api", CORE, TESTKIT),
     ("tappaas-core", &[], TESTKIT),
+    ("tappaas-etcd", CORE, TESTKIT),
     ("tappaas-k8s", CORE, TESTKIT),
     ("tappaas-local", CORE, TESTKIT),
     ("tappaas-registry", CORE, TESTKIT),
@@ -24,6 +25,7 @@ const TESTKIT: &[&str] = &["tappaas-testkit"];
 const ALL: &[&str] = &[
     "tappaas-api",
     "tappaas-core",
+    "tappaas-etcd",
     "tappaas-k8s",
     "tappaas-local",
     "tappaas-registry",

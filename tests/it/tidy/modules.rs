@@ -190,7 +190,7 @@ fn files_of(path: &str, name: &str) -> [String; 2] {
 
 /// Whether cargo compiles the file by itself, as a library, a program, a test, an example or a bench.
 /// Only `tests/it/main.rs` counts of the tests: a crate has one integration-test binary. What a crate must survive may be another one,
-/// `torture`, which starts itself again in order to be killed, and what needs a Kubernetes cluster a third, `cluster`, or `operator`.
+/// `torture`, which starts itself again in order to be killed; what needs a cluster, of Kubernetes or of etcd, a third, `cluster` or `operator`.
 fn is_root(path: &str) -> bool {
     let parts: Vec<_> = path.split('/').collect();
     match parts.as_slice() {
