@@ -34,6 +34,8 @@ pub(super) struct Slug<'a> {
     pub(super) environment: BTreeMap<&'a str, String>,
     /// The name and fingerprint of the stack that the image is to be laid over.
     pub(super) stack: Option<(&'a str, &'a str)>,
+    /// It is a program by itself.
+    pub(super) alone: bool,
 }
 
 impl Slug<'_> {
@@ -95,7 +97,14 @@ impl Slug<'_> {
         let mut run = json!({ "Env": environment, "Labels": marks, "WorkingDir": "/app" });
         let web = self.processes.iter().find(|(name, _)| **name == "web");
         if let Some((_, web)) = web {
-            run["Cmd"] = json!(web.argv());
+            let argv = web.argv();
+            // A program by itself is given what a container is started with; of an application that replaces it.
+            let program = usize::from(self.alone).min(argv.len());
+            let (entrypoint, cmd) = argv.split_at(program);
+            run["Cmd"] = json!(cmd);
+            if self.alone {
+                run["Entrypoint"] = json!(entrypoint);
+            }
         }
         json!({
             "architecture": architecture(),

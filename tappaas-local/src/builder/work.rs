@@ -184,6 +184,7 @@ async fn push(
         processes: &plan.processes,
         environment,
         stack: on_stack.then_some((labels::HOST, &stack.fingerprint)),
+        alone: plan.ground == Ground::Alone,
     };
     let repository = &run.request.repository;
     let digest = slug.push(&*site.registry, repository).await?;

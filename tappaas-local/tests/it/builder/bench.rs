@@ -228,7 +228,7 @@ fn spec(
         id: "built".to_owned(),
         isolation: parts.isolation,
         user: User::Id(account.id),
-        command: words(&config["Cmd"]),
+        command: [words(&config["Entrypoint"]), words(&config["Cmd"])].concat(),
         environment,
         workdir: config["WorkingDir"].as_str().unwrap().into(),
         hostname: "web".to_owned(),

@@ -89,6 +89,8 @@ func main() {
     let log = text(&builder, "1").await;
     let built = built.unwrap_or_else(|error| panic!("{error:?}\n{log}"));
     assert_eq!(built.stack, None);
+    let config = &bench.config_of(&built).await["config"];
+    assert_eq!(config["Entrypoint"], serde_json::json!(["/app/bin/alone"]));
     let answer = bench.serve(&built, "/").await;
     assert!(answer.ends_with("alone"), "{answer}\n{log}");
     builder.close().await;
