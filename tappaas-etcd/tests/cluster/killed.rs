@@ -17,7 +17,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::{
     etcd::Etcd,
-    seat::{all, application, open},
+    seat::{all, application, open, try_open},
 };
 
 const WRITERS: usize = 4;
@@ -212,7 +212,7 @@ async fn what_takes_connections_and_says_nothing_is_no_member() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let silent = format!("http://{}", silent.local_addr().unwrap());
     let alone = Config::new([silent.clone()], "/t");
-    let refused = open(&alone).await.unwrap_err();
+    let refused = try_open(&alone).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused:?}");
     assert!(
         refused.message().contains("no answer within"),

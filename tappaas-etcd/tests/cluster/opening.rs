@@ -7,12 +7,12 @@ use tappaas_etcd::{Config, Login, Tls};
 
 use crate::{
     etcd::Etcd,
-    seat::{all, create, open},
+    seat::{all, create, open, try_open},
 };
 
 /// What is wrong with a config, in one line.
 async fn refused(config: &Config) -> (ErrorKind, String) {
-    let error = open(config).await.err().unwrap();
+    let error = try_open(config).await.err().unwrap();
     (error.kind(), Chain(&error).to_string())
 }
 
@@ -95,10 +95,11 @@ async fn a_store_logs_in_again_when_etcd_has_forgotten_it() {
     for name in ["a", "b"] {
         // Also by the same password it ends what was given for it.
         let same = json!({ "name": "platform", "password": "sesame" });
-        etcd.ask_as(root, "/v3/auth/user/changepw", same.clone())
+        etcd.ask_as(Some(root), "/v3/auth/user/changepw", same.clone())
             .await;
         create(&store, name).await.unwrap();
-        etcd.ask_as(root, "/v3/auth/user/changepw", same).await;
+        etcd.ask_as(Some(root), "/v3/auth/user/changepw", same)
+            .await;
         let watch = store.watch(Kind::Application, Revision::default()).await;
         assert!(matches!(
             watch.unwrap().next().await,
@@ -106,7 +107,8 @@ async fn a_store_logs_in_again_when_etcd_has_forgotten_it() {
         ));
     }
     let other = json!({ "name": "platform", "password": "other" });
-    etcd.ask_as(root, "/v3/auth/user/changepw", other).await;
+    etcd.ask_as(Some(root), "/v3/auth/user/changepw", other)
+        .await;
     let refused = create(&store, "c").await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Denied, "{refused:?}");
 }

@@ -7,10 +7,11 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use serde_json::{Value, json};
 use tappaas_core::{
-    Event, Key, Kind, ListRequest, Metadata, Name, Object, Page, Precondition, Result, Revision,
-    Scope, Store, memory, object::API_VERSION,
+    ErrorKind, Event, Key, Kind, ListRequest, Metadata, Name, Object, Page, Precondition, Result,
+    Revision, Scope, Store, memory, object::API_VERSION,
 };
 use tappaas_etcd::{Config, Keyspace};
+use tappaas_testkit::conformance::{Failure, until};
 
 use crate::etcd::Etcd;
 
@@ -41,7 +42,16 @@ impl Seat {
     }
 }
 
-pub(crate) async fn open(config: &Config) -> Result<Keyspace> {
+/// Opens a store in an etcd that may still have to begin.
+pub(crate) async fn open(config: &Config) -> Result<Keyspace, Failure> {
+    until("the store opens", async || match try_open(config).await {
+        Err(error) if error.kind() == ErrorKind::Unavailable => Ok(None),
+        opened => Ok(Some(opened?)),
+    })
+    .await
+}
+
+pub(crate) async fn try_open(config: &Config) -> Result<Keyspace> {
     let (clock, ids) = (memory::Clock::new(), memory::Ids::new());
     Keyspace::open(config, Arc::new(clock), Arc::new(ids)).await
 }
