@@ -295,18 +295,13 @@ pub(crate) fn redirect(target: &str) -> Result<(), String> {
     }
 }
 
+/// The rest has a meaning whatever it is: a rollout that may neither add nor miss an instance adds one.
 fn rollout(rollout: &Rollout) -> Result<(), String> {
-    if rollout.max_surge == 0 && rollout.max_unavailable == 0 {
-        return Err(NEVER_REPLACED.to_owned());
-    }
     match rollout.deadline_seconds {
         0 => Err("the deadline is at least 1 s".to_owned()),
         _ => Ok(()),
     }
 }
-
-pub(crate) const NEVER_REPLACED: &str =
-    "with no instance above and none below the scale, none could ever be replaced";
 
 fn told<T>(field: &str, result: Result<T, String>) -> Result<T> {
     result.or_else(|message| wrong(field, message))

@@ -207,7 +207,10 @@ fn spec(
     on_stack: bool,
     config: &Value,
 ) -> Spec {
-    let words = |value: &Value| -> Vec<String> { serde_json::from_value(value.clone()).unwrap() };
+    let words = |value: &Value| -> Vec<String> {
+        let words = serde_json::from_value::<Option<_>>(value.clone());
+        words.unwrap().unwrap_or_default()
+    };
     let variables = words(&config["Env"]);
     let mut environment: std::collections::BTreeMap<_, _> = variables
         .iter()
