@@ -2,7 +2,5 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod cluster;
-mod image;
-mod inside;
 mod kubectl;
 mod world;
