@@ -6,9 +6,9 @@ use k8s_openapi::{
     api::{
         apps::v1::{Deployment, DeploymentSpec},
         core::v1::{
-            Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, Namespace,
+            Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, Namespace,
             ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
-            ResourceRequirements, SeccompProfile, SecurityContext, ServiceAccount,
+            ResourceRequirements, SeccompProfile, ServiceAccount,
         },
         rbac::v1::{
             ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
@@ -24,7 +24,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tappaas_core::Kind;
 
-use crate::{definitions, store::plural};
+use crate::{definitions, restricted::restricted, store::plural};
 
 /// What everything is called that is installed.
 const NAME: &str = "tappaas";
@@ -160,15 +160,7 @@ impl Installation {
                 requests: Some(quantities([("cpu", "50m"), ("memory", "64Mi")])),
                 ..ResourceRequirements::default()
             }),
-            security_context: Some(SecurityContext {
-                allow_privilege_escalation: Some(false),
-                capabilities: Some(Capabilities {
-                    drop: Some(vec!["ALL".to_owned()]),
-                    ..Capabilities::default()
-                }),
-                read_only_root_filesystem: Some(true),
-                ..SecurityContext::default()
-            }),
+            security_context: Some(restricted()),
             ..Container::default()
         }
     }

@@ -15,6 +15,7 @@ mod labels;
 mod leader;
 mod preflight;
 mod quantity;
+mod restricted;
 mod scheduler;
 mod secrets;
 mod store;

@@ -4,11 +4,10 @@ use std::{collections::BTreeMap, path::Path};
 
 use k8s_openapi::{
     api::core::v1::{
-        Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvFromSource, ExecAction,
-        HTTPGetAction, Lifecycle, LifecycleHandler, PersistentVolumeClaimVolumeSource,
-        PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile,
-        SecretEnvSource, SecurityContext, SleepAction, TCPSocketAction, Toleration,
-        TopologySpreadConstraint, Volume, VolumeMount,
+        Container, ContainerPort, EmptyDirVolumeSource, EnvFromSource, ExecAction, HTTPGetAction,
+        Lifecycle, LifecycleHandler, PersistentVolumeClaimVolumeSource, PodSecurityContext,
+        PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, SecretEnvSource,
+        SleepAction, TCPSocketAction, Toleration, TopologySpreadConstraint, Volume, VolumeMount,
     },
     apimachinery::pkg::{
         api::resource::Quantity, apis::meta::v1::ObjectMeta, util::intstr::IntOrString,
@@ -167,15 +166,7 @@ fn container(
         ports: Some(template.ports.iter().map(port).collect()),
         readiness_probe: readiness(template),
         resources: Some(resources(settings, template)),
-        security_context: Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            capabilities: Some(Capabilities {
-                drop: Some(vec!["ALL".to_owned()]),
-                ..Capabilities::default()
-            }),
-            read_only_root_filesystem: Some(true),
-            ..SecurityContext::default()
-        }),
+        security_context: Some(crate::restricted::restricted()),
         startup_probe: template
             .probes
             .startup

@@ -9,12 +9,9 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
-use futures::stream::{self, BoxStream, StreamExt as _};
 use kube::Client;
 use tappaas_core::{
-    Error, Name, Result, Scope,
-    backend::{BuildId, BuildOutcome, BuildRequest, Builder, BuilderCapabilities, Image, LogLine},
+    Name, Scope,
     controller::Settings,
     memory,
     model::{
@@ -24,7 +21,7 @@ use tappaas_core::{
     platform::{Accepted, Backends, Deployment, Platform},
 };
 use tappaas_k8s::{
-    Installation, KubernetesIngress, KubernetesScheduler, KubernetesStore, definitions,
+    GivenImages, Installation, KubernetesIngress, KubernetesScheduler, KubernetesStore, definitions,
 };
 use tappaas_testkit::conformance::{ingress::IngressFixture as _, stays, until};
 use tokio::task::JoinHandle;
@@ -61,7 +58,7 @@ impl World {
         let store = KubernetesStore::new(client, GROUP, clock.clone(), ids.clone());
         let backends = Backends {
             store: Arc::new(store),
-            builder: Arc::new(Given),
+            builder: Arc::new(GivenImages),
             registry: Arc::new(memory::Registry::new()),
             scheduler: Arc::new(scheduler),
             ingress: Arc::new(ingress),
@@ -322,40 +319,4 @@ async fn what_somebody_changed_by_hand_is_set_right() {
     let destroyed = world.platform.destroy(&world.key).await.unwrap();
     let destroyed = world.ended(&destroyed).await;
     world.healthy(destroyed).await;
-}
-
-/// Has nothing to build: images are there.
-#[derive(Debug)]
-struct Given;
-
-#[async_trait]
-impl Builder for Given {
-    fn capabilities(&self) -> BuilderCapabilities {
-        BuilderCapabilities::default()
-    }
-
-    async fn build(&self, request: &BuildRequest) -> Result<BuildOutcome> {
-        let Source::Image { image, .. } = &request.source else {
-            return Err(Error::unsupported("only images run here"));
-        };
-        Ok(BuildOutcome {
-            image: Image::clone(image),
-            processes: BTreeMap::new(),
-            detected: "an image".to_owned(),
-            stack: None,
-            cached: true,
-        })
-    }
-
-    async fn list(&self) -> Result<Vec<BuildId>> {
-        Ok(Vec::new())
-    }
-
-    async fn cancel(&self, _: &BuildId) -> Result<()> {
-        Ok(())
-    }
-
-    async fn logs(&self, _: &BuildId, _: bool) -> Result<BoxStream<'static, Result<LogLine>>> {
-        Ok(stream::empty().boxed())
-    }
 }
