@@ -87,10 +87,15 @@ fn ask() -> impl Strategy<Value = Ask> {
 }
 
 impl Declared {
+    /// Says whether it makes sense by itself: whether it is accepted.
+    fn is_valid(&self) -> bool {
+        self.probe != Some("nowhere")
+    }
+
     /// Says whether it can run.
     fn runs(&self) -> bool {
         let builds = !["bad", "broken"].contains(&self.source);
-        let reached = self.host != Some("taken.example.com") && self.probe != Some("nowhere");
+        let reached = self.host != Some("taken.example.com");
         builds && reached && self.command != Some("explode")
     }
 
@@ -239,6 +244,11 @@ impl Walk {
             return None;
         }
         let accepted = match ask {
+            Ask::Deploy(declared, count) if !declared.is_valid() => {
+                let deployed = deploy(platform, "web", declared, *count).await;
+                assert!(deployed.is_err(), "what makes no sense is refused at once");
+                return None;
+            }
             Ask::Deploy(declared, count) => {
                 let config = model.wanted.as_ref().and_then(|(_, config)| *config);
                 if model.wanted.is_none() {
