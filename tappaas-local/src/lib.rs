@@ -29,7 +29,7 @@ pub use sandbox::{
     Stop, User,
 };
 pub use scheduler::{
-    CapacityConfig, Confinement, DefaultLimits, LogConfig, NetworkConfig, Scheduler,
+    CapacityConfig, Confinement, Confines, DefaultLimits, LogConfig, NetworkConfig, Scheduler,
     SchedulerConfig,
 };
 pub use shim::{Listener, helper_main};

@@ -8,7 +8,7 @@ use tappaas_core::{
 };
 
 use super::{BuilderConfig, log, site::Site};
-use crate::{image::labels, network::Networks, sandbox::Isolation};
+use crate::scheduler::Confines;
 
 /// The builder of one machine. Dropping it ends what it runs; the next one on the same folder begins that again.
 #[derive(Debug)]
@@ -27,12 +27,8 @@ pub struct BuilderParts {
     pub clock: Arc<dyn Clock>,
     /// The program that calls [`helper_main`](crate::helper_main) first thing.
     pub helper: PathBuf,
-    /// How strongly the commands of builds are confined. With [`Isolation::None`] only what needs no command is built.
-    pub isolation: Isolation,
-    /// Connects builds with the outside where root runs them.
-    pub networks: Option<Networks>,
-    /// Connects builds with the outside where a plain user runs them.
-    pub pasta: Option<PathBuf>,
+    /// How the commands of builds are confined.
+    pub confines: Confines,
 }
 
 impl Builder {
@@ -68,18 +64,20 @@ impl backend::Builder for Builder {
     fn capabilities(&self) -> BuilderCapabilities {
         let stack = self.site.lock().stack.clone();
         // Without a stack at run time, too, it is this machine's tools that build.
+        let named = self.site.stacks().iter();
         let stacks = stack.into_iter().flat_map(|stack| {
-            [labels::HOST, labels::SCRATCH].map(|name| (name.to_owned(), stack.fingerprint.clone()))
+            let stacks = named.clone();
+            stacks.map(move |name| ((*name).to_owned(), stack.fingerprint.clone()))
         });
         BuilderCapabilities {
             stacks: BTreeMap::from_iter(stacks),
             sources: true,
-            host_stack: true,
+            host_stack: !self.site.config.elsewhere,
         }
     }
 
     async fn build(&self, request: &BuildRequest) -> Result<BuildOutcome> {
-        self.site.build(request).await
+        self.site.build(&self.site.meant(request)).await
     }
 
     async fn list(&self) -> Result<Vec<BuildId>> {

@@ -40,6 +40,10 @@ pub struct BuilderConfig {
     /// The space that the caches of all applications may take together; the longest unused are deleted first. Default: 20 GiB.
     #[serde(default = "caches")]
     pub caches: Bytes,
+    /// What is built runs elsewhere, as on a cluster's nodes: images are made on the stack `scratch` alone, since `host` is this machine's,
+    /// and images of other registries are left where they are. Whoever puts a platform together knows; no file says it.
+    #[serde(skip)]
+    pub elsewhere: bool,
 }
 
 impl Default for BuilderConfig {
@@ -96,6 +100,7 @@ impl BuilderConfig {
             user: user(),
             logs: logs(),
             caches: caches(),
+            elsewhere: false,
         }
     }
 

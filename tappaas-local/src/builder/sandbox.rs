@@ -79,9 +79,9 @@ impl Sandbox {
         let identity = Digest::of(folder.as_os_str().as_encoded_bytes());
         Self {
             helper: parts.helper.clone(),
-            isolation: parts.isolation,
-            networks: parts.networks.clone(),
-            pasta: parts.pasta.clone(),
+            isolation: parts.confines.isolation,
+            networks: parts.confines.networks.clone(),
+            pasta: parts.confines.pasta.clone(),
             network: config.network,
             user: config.user,
             limits: config.limits,

@@ -1,5 +1,6 @@
 use std::{
-    collections::HashMap,
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
     fs,
     os::unix::fs::DirBuilderExt as _,
     path::PathBuf,
@@ -25,7 +26,7 @@ use super::{
     sandbox::Sandbox,
     work::{self, check},
 };
-use crate::{fault::Context as _, fileserver, sandbox::HostStack};
+use crate::{fault::Context as _, fileserver, image::labels, sandbox::HostStack};
 
 /// All that builds share.
 #[derive(Debug)]
@@ -143,13 +144,49 @@ impl Site {
         }
     }
 
+    /// The stacks that images are made on; the first one if nobody names another.
+    pub(super) fn stacks(&self) -> &'static [&'static str] {
+        match self.config.elsewhere {
+            true => &[labels::SCRATCH],
+            false => &[labels::HOST, labels::SCRATCH],
+        }
+    }
+
+    /// The request with what goes without saying.
+    pub(super) fn meant<'a>(&self, request: &'a BuildRequest) -> Cow<'a, BuildRequest> {
+        let source = matches!(request.source, Source::Upload { .. } | Source::Git { .. });
+        if !self.config.elsewhere || !source || request.spec.stack.is_some() {
+            return Cow::Borrowed(request);
+        }
+        let mut meant = request.clone();
+        meant.spec.stack = Some(labels::SCRATCH.to_owned());
+        Cow::Owned(meant)
+    }
+
+    /// An image that is taken from where it is.
+    fn given(&self, source: &Source) -> Option<BuildOutcome> {
+        match source {
+            Source::Image { reference, image }
+                if self.config.elsewhere && image.repository.registry().is_some() =>
+            {
+                let detected = format!("image {reference}");
+                Some(work::outcome(image.clone(), BTreeMap::new(), detected))
+            }
+            _ => None,
+        }
+    }
+
     /// Builds, attaches or answers from what is known.
     pub(super) async fn build(self: &Arc<Self>, request: &BuildRequest) -> Result<BuildOutcome> {
         check(
             &request.source,
             request.spec.strategy,
             request.spec.stack.as_deref(),
+            self.stacks(),
         )?;
+        if let Some(outcome) = self.given(&request.source) {
+            return Ok(outcome);
+        }
         if let Some(failure) = self.lock().unclaimed.remove(&request.id) {
             return Err(failure.error());
         }

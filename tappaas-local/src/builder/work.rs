@@ -81,13 +81,12 @@ pub(super) fn check(
     source: &Source,
     strategy: Option<Strategy>,
     stack: Option<&str>,
+    known: &[&str],
 ) -> Result<()> {
-    let known = [labels::HOST, labels::SCRATCH];
     if let Some(stack) = stack.filter(|stack| !known.contains(stack)) {
         return Err(Error::invalid(format!(
-            "there is no stack `{stack}` here; there are `{}` and `{}`, and images as stacks are not supported yet",
-            labels::HOST,
-            labels::SCRATCH
+            "there is no stack `{stack}` here; there is `{}`, and images as stacks are not supported yet",
+            known.join("`, `")
         )));
     }
     match (source, strategy) {
@@ -147,7 +146,11 @@ async fn build(
     })
 }
 
-fn outcome(image: Image, processes: BTreeMap<Name, Command>, detected: String) -> BuildOutcome {
+pub(super) fn outcome(
+    image: Image,
+    processes: BTreeMap<Name, Command>,
+    detected: String,
+) -> BuildOutcome {
     BuildOutcome {
         image,
         processes,

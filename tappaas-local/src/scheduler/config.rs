@@ -1,4 +1,7 @@
-use std::{net::Ipv4Addr, path::PathBuf};
+use std::{
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
 
 use serde::Deserialize;
 use tappaas_core::{
@@ -217,6 +220,14 @@ pub struct CapacityConfig {
     pub memory_bytes: Option<u64>,
     /// Instances. Default: 1,000.
     pub instances: Option<u32>,
+}
+
+pub(super) fn unusable(folder: &Path, error: std::io::Error) -> Error {
+    Error::invalid(format!(
+        "the data directory {} cannot be used",
+        folder.display()
+    ))
+    .with_source(error)
 }
 
 #[cfg(test)]

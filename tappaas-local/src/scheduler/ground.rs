@@ -1,4 +1,4 @@
-use std::{num::NonZeroUsize, path::Path, sync::Arc};
+use std::{num::NonZeroUsize, sync::Arc};
 
 use tappaas_core::{
     Clock, Durable, Error, Ids, Result,
@@ -9,11 +9,11 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use super::{
     about::Folders,
-    config::{Confinement, SchedulerConfig},
+    config::{SchedulerConfig, unusable},
+    confines::{Confines, Found},
     slots::Slots,
 };
 use crate::{
-    doctor::Report,
     image::Images,
     network::Networks,
     sandbox::{Enforced, HostStack, Isolation},
@@ -54,16 +54,16 @@ impl Ground {
         let at = |name: &str| data.join(name);
         let folders =
             Folders::open(at("instances")).map_err(|error| unusable(&config.data_dir, error))?;
-        let (isolation, enforced, notes) = confine(&mut config, &data.join("doctor")).await?;
-        let networks = match isolation {
-            Isolation::Privileged => {
-                Some(Networks::open(&at("network"), &config.network.settings()?).await?)
-            }
-            Isolation::Rootless | Isolation::None => None,
-        };
+        let found = Found::of(&config).await?;
+        let Confines {
+            isolation,
+            networks,
+            pasta,
+        } = found.confines;
+        config.network.pasta = pasta;
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Ok(Self {
-            node: node(&config, cores, notes),
+            node: node(&config, cores, found.notes),
             stack: OnceCell::new(),
             images: Images::open(at("images"), registry).await?,
             volumes: Volumes::open(at("volumes")).await?,
@@ -71,7 +71,7 @@ impl Ground {
             starting: Semaphore::new((2 * cores).clamp(4, 32)),
             config,
             isolation,
-            enforced,
+            enforced: found.enforced,
             networks,
             folders,
             durable,
@@ -107,32 +107,6 @@ impl Ground {
     }
 }
 
-/// How instances are confined here, which limits hold, and what is worth knowing.
-async fn confine(
-    config: &mut SchedulerConfig,
-    scratch: &Path,
-) -> Result<(Isolation, Enforced, Vec<String>)> {
-    if config.isolation == Confinement::None {
-        let note =
-            "applications run without a sandbox: they can do whatever this user can".to_owned();
-        return Ok((Isolation::None, Enforced::default(), vec![note]));
-    }
-    std::fs::create_dir_all(scratch).map_err(|error| unusable(scratch, error))?;
-    let report = Report::of_this_machine(&config.helper, scratch).await?;
-    let isolation = report.isolation()?;
-    if config.network.pasta.is_none() {
-        config.network.pasta = report.outside();
-    }
-    let less = [&report.limits, &report.network]
-        .into_iter()
-        .filter(|finding| finding.remedy.is_some());
-    let notes = less.map(|finding| match &finding.remedy {
-        Some(remedy) => format!("{}; {remedy}", finding.detail),
-        None => finding.detail.clone(),
-    });
-    Ok((isolation, report.enforced, notes.collect()))
-}
-
 fn node(config: &SchedulerConfig, cores: usize, notes: Vec<String>) -> Node {
     let total = std::fs::read_to_string("/proc/meminfo")
         .ok()
@@ -162,11 +136,3 @@ fn node(config: &SchedulerConfig, cores: usize, notes: Vec<String>) -> Node {
 }
 
 const INSTANCES: u32 = 1000;
-
-fn unusable(folder: &Path, error: std::io::Error) -> Error {
-    Error::invalid(format!(
-        "the data directory {} cannot be used",
-        folder.display()
-    ))
-    .with_source(error)
-}

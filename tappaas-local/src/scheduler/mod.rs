@@ -5,6 +5,7 @@ mod admission;
 mod adopt;
 mod changes;
 mod config;
+mod confines;
 mod exec;
 mod ground;
 mod life;
@@ -23,5 +24,6 @@ pub use self::{
     config::{
         CapacityConfig, Confinement, DefaultLimits, LogConfig, NetworkConfig, SchedulerConfig,
     },
+    confines::Confines,
     verbs::Scheduler,
 };

@@ -1,4 +1,4 @@
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -12,9 +12,8 @@ use tappaas_core::{
 };
 use tokio::task::JoinHandle;
 
-use super::{config::SchedulerConfig, ground::Ground, world::World};
+use super::{config::SchedulerConfig, confines::Confines, ground::Ground, world::World};
 use crate::{
-    network::Networks,
     sandbox::{Enforced, Isolation},
     volumes::Volumes,
 };
@@ -60,19 +59,14 @@ impl Scheduler {
         self.world.clean_up().await;
     }
 
-    /// How strongly instances are confined, which builds on this machine should be, too.
-    pub fn isolation(&self) -> Isolation {
-        self.world.ground.isolation
-    }
-
-    /// The networks of instances, which builds on this machine share.
-    pub fn networks(&self) -> Option<Networks> {
-        self.world.ground.networks.clone()
-    }
-
-    /// The program that connects a plain user's instances and builds with the outside.
-    pub fn pasta(&self) -> Option<PathBuf> {
-        self.world.ground.config.network.pasta.clone()
+    /// How its instances are confined; so are builds on this machine.
+    pub fn confines(&self) -> Confines {
+        let ground = &self.world.ground;
+        Confines {
+            isolation: ground.isolation,
+            networks: ground.networks.clone(),
+            pasta: ground.config.network.pasta.clone(),
+        }
     }
 }
 

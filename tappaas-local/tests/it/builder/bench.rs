@@ -20,8 +20,8 @@ use tappaas_core::{
     model::{BuildSpec, Command, EnvValue, RestartPolicy, Source},
 };
 use tappaas_local::{
-    Account, BuildNetwork, Builder, BuilderConfig, BuilderParts, HostStack, Instance, Isolation,
-    Network, Restart, Root, Spec, Stop, User,
+    Account, BuildNetwork, Builder, BuilderConfig, BuilderParts, Confines, HostStack, Instance,
+    Isolation, Network, Restart, Root, Spec, Stop, User,
     archive::{Limits, pack},
 };
 use tempfile::TempDir;
@@ -49,13 +49,15 @@ impl Bench {
             durable: Arc::new(memory::Durable::new()),
             clock: Arc::new(memory::Clock::new()),
             helper: PathBuf::from(env!("CARGO_BIN_EXE_tappaas-helper")),
-            isolation: if root {
-                Isolation::Privileged
-            } else {
-                Isolation::Rootless
+            confines: Confines {
+                isolation: if root {
+                    Isolation::Privileged
+                } else {
+                    Isolation::Rootless
+                },
+                networks: None,
+                pasta: None,
             },
-            networks: None,
-            pasta: None,
         };
         let mut config = BuilderConfig::new(folder.path().join("b"));
         config.network = BuildNetwork::None;
@@ -229,7 +231,7 @@ fn spec(
     layers.extend(on_stack.then(|| stack.layer.clone()));
     Spec {
         id: "built".to_owned(),
-        isolation: parts.isolation,
+        isolation: parts.confines.isolation,
         user: User::Id(account.id),
         command: [words(&config["Entrypoint"]), words(&config["Cmd"])].concat(),
         environment,

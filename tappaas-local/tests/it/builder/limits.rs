@@ -117,7 +117,7 @@ async fn a_source_that_does_not_fit_is_told_so() {
 #[tokio::test]
 async fn disk_space_is_measured_where_nobody_can_mount() {
     let mut bench = Bench::new().await;
-    bench.parts.isolation = Isolation::Rootless;
+    bench.parts.confines.isolation = Isolation::Rootless;
     bench.config.limits.disk = Bytes(64 << 20);
     let greedy = "head -c 100000000 /dev/zero > /app/big; sleep 300";
     assert_exceeded(&bench, greedy, "64 MiB of disk space").await;
@@ -306,7 +306,7 @@ async fn the_configured_environment_reaches_builds_and_their_images_have_none_of
 #[tokio::test]
 async fn without_a_sandbox_only_what_needs_no_command_is_built() {
     let mut bench = Bench::new().await;
-    bench.parts.isolation = Isolation::None;
+    bench.parts.confines.isolation = Isolation::None;
     bench.build("site", &[("index.html", "")]).await.unwrap();
     let (built, _) = run(&bench, "true").await;
     assert_eq!(built.unwrap_err().kind(), ErrorKind::Unsupported);
