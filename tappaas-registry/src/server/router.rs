@@ -7,7 +7,7 @@ use axum::{
     routing::{any, get},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use tappaas_core::Ids;
+use tappaas_core::{Ids, backend::Reference};
 
 use super::{
     blobs, body::Incoming, endpoint::Endpoint, failure::Failure, manifests, sessions::Sessions,
@@ -29,6 +29,38 @@ pub fn router(store: Store, ids: Arc<dyn Ids>) -> Router {
         .route("/v2/", get(version))
         .route("/v2/{*path}", any(handle))
         .with_state(Arc::new(Sessions::new(store, ids)))
+}
+
+/// What nodes need of the distribution API to pull images by their digests, and nothing else of it.
+///
+/// Whoever can reach it gets what they know the digest of. It neither changes anything nor tells what there is: no tags, no lists.
+pub fn pulls(store: Store) -> Router {
+    Router::new()
+        .route("/v2", get(version))
+        .route("/v2/", get(version))
+        .route("/v2/{*path}", get(pull))
+        .with_state(store)
+}
+
+async fn pull(State(store): State<Store>, Path(path): Path<String>, request: Request) -> Response {
+    let parts = Parts {
+        method: request.method().clone(),
+        headers: request.headers().clone(),
+        queries: Vec::new(),
+    };
+    let answer = match Endpoint::parse(&path) {
+        Ok(Endpoint::Blob(repository, digest)) => {
+            blobs::read(&store, &repository, &digest, &parts).await
+        }
+        Ok(Endpoint::Manifest(repository, reference @ Reference::Digest(_))) => {
+            manifests::read(&store, &repository, &reference, &parts).await
+        }
+        Ok(_) => Err(Failure::unsupported(
+            "images are pulled by their digests here",
+        )),
+        Err(failure) => Err(failure.into_not_found()),
+    };
+    answer.unwrap_or_else(Failure::into_response)
 }
 
 /// What handlers need of a request besides its body.
