@@ -182,10 +182,16 @@ impl Installation {
     }
 }
 
-/// The rights in the whole cluster that the backends need: these verbs, and no more.
-///
-/// Who lets people run commands inside of instances needs `get` and `create` of `pods/exec` besides, which the operator does not.
+/// The rights in the whole cluster that an operator needs: these verbs, and no more.
 pub fn rules(group: &str) -> Vec<PolicyRule> {
+    object_rules(group)
+        .into_iter()
+        .chain(workload_rules())
+        .collect()
+}
+
+/// What the store does, and whoever tells of its objects.
+pub(crate) fn object_rules(group: &str) -> Vec<PolicyRule> {
     let kinds: Vec<_> = Kind::ALL.map(plural).into();
     let status: Vec<_> = kinds.iter().map(|kind| format!("{kind}/status")).collect();
     let ours = |resources: &[String], verbs: &[&str]| {
@@ -198,6 +204,23 @@ pub fn rules(group: &str) -> Vec<PolicyRule> {
             &["get", "list", "watch", "create", "update", "delete"],
         ),
         ours(&status, &["update"]),
+        rule(
+            "apiextensions.k8s.io",
+            &["customresourcedefinitions"],
+            &["get"],
+        ),
+        rule("events.k8s.io", &["events"], &["create"]),
+    ]
+}
+
+/// What it takes to let people run commands inside of instances, besides.
+pub(crate) fn command_rules() -> Vec<PolicyRule> {
+    vec![rule("", &["pods/exec"], &["get", "create"])]
+}
+
+/// What scheduler, ingress and volumes do.
+pub(crate) fn workload_rules() -> Vec<PolicyRule> {
+    vec![
         rule("", &["namespaces"], &["get", "create", "delete"]),
         rule("", &["nodes"], &["list"]),
         rule("", &["pods"], &["list", "watch"]),
@@ -212,7 +235,6 @@ pub fn rules(group: &str) -> Vec<PolicyRule> {
         ),
         rule("apps", &["deployments", "statefulsets"], &OBJECTS),
         rule("batch", &["jobs"], &["list", "create", "delete"]),
-        rule("events.k8s.io", &["events"], &["create"]),
         rule(
             "policy",
             &["poddisruptionbudgets"],
@@ -224,11 +246,6 @@ pub fn rules(group: &str) -> Vec<PolicyRule> {
             &OBJECTS,
         ),
         rule("gateway.networking.k8s.io", &["httproutes"], &OBJECTS),
-        rule(
-            "apiextensions.k8s.io",
-            &["customresourcedefinitions"],
-            &["get"],
-        ),
     ]
 }
 

@@ -1,6 +1,6 @@
 //! One of several replicas leads, by a Lease.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
@@ -24,23 +24,23 @@ const PERIOD: Duration = Duration::from_secs(2);
 /// As in Kubernetes' own components nobody compares clocks: a lease is taken over once it has been *seen* unchanged for as long as it is held
 /// (`client-go`'s `leaderelection` does the same). What leads may run for up to 10 seconds after the last renewal, and nobody else begins
 /// before 15: so two never lead at once, unless a process sleeps for the difference. Writes are guarded by `resourceVersion` all the same.
-pub struct Candidate<'a> {
+pub struct Candidate {
     api: Api<Lease>,
     name: String,
     identity: String,
-    clock: &'a dyn Clock,
+    clock: Arc<dyn Clock>,
     /// The revision of the lease seen last, and since when it has been that.
     seen: Option<(String, Instant)>,
 }
 
-impl<'a> Candidate<'a> {
+impl Candidate {
     /// A candidate called `identity`, which no other is called, for the Lease `name` in `namespace`.
     pub fn new(
         client: Client,
         namespace: &str,
         name: impl Into<String>,
         identity: impl Into<String>,
-        clock: &'a dyn Clock,
+        clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
             api: Api::namespaced(client, namespace),
@@ -182,7 +182,7 @@ impl<'a> Candidate<'a> {
     }
 }
 
-impl fmt::Debug for Candidate<'_> {
+impl fmt::Debug for Candidate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Candidate")
             .field("name", &self.name)

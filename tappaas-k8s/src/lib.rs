@@ -28,7 +28,7 @@ pub use images::{GivenImages, NoRegistry};
 pub use ingress::{Gateway, IngressSettings, KubernetesIngress};
 pub use install::{Installation, rules};
 pub use leader::Candidate;
-pub use preflight::preflight;
+pub use preflight::{Needs, preflight};
 pub use scheduler::{Egress, GatewaySource, KubernetesScheduler, SchedulerSettings};
 pub use secrets::KubernetesSecrets;
 pub use store::{GROUP, KubernetesStore};

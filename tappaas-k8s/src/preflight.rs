@@ -5,6 +5,7 @@ use k8s_openapi::{
     api::authorization::v1::{
         ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
     },
+    api::rbac::v1::PolicyRule,
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{Api, Client, api::PostParams};
@@ -14,7 +15,7 @@ use tappaas_core::{Error, ErrorKind, Result};
 use crate::{
     definitions,
     failure::{failure, within},
-    install::rules,
+    install::{command_rules, object_rules, workload_rules},
     scheduler::difference,
 };
 
@@ -25,15 +26,49 @@ const ASKED: usize = 8;
 /// Missing rights that are named; there may be more.
 const NAMED: usize = 10;
 
-/// Checks that the cluster is new enough, has this program's definitions in the API group `group`, and allows what the backends do.
+/// What is asked of a cluster.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Needs<'a> {
+    /// It keeps objects in this API group.
+    pub group: Option<&'a str>,
+    /// It runs workloads, serves routes and keeps volumes.
+    pub workloads: bool,
+    /// People run commands inside of instances.
+    pub commands: bool,
+}
+
+impl<'a> Needs<'a> {
+    /// What an operator needs.
+    pub fn of_an_operator(group: &'a str) -> Self {
+        Self {
+            group: Some(group),
+            workloads: true,
+            commands: false,
+        }
+    }
+
+    fn rules(self) -> Vec<PolicyRule> {
+        let objects = self.group.into_iter().flat_map(object_rules);
+        let workloads = self.workloads.then(workload_rules);
+        let commands = self.commands.then(command_rules);
+        objects
+            .chain(workloads.into_iter().flatten())
+            .chain(commands.into_iter().flatten())
+            .collect()
+    }
+}
+
+/// Checks that the cluster is new enough, has this program's definitions if it is to keep objects, and allows what is asked of it.
 ///
 /// # Errors
 /// `Unsupported` if it is too old, or its definitions are; `Denied` with each missing right, as verb and resource; `Unavailable` if it does
 /// not answer.
-pub async fn preflight(client: &Client, group: &str) -> Result<()> {
+pub async fn preflight(client: &Client, needs: Needs<'_>) -> Result<()> {
     check_version(client).await?;
-    check_definitions(client, group).await?;
-    check_rights(client, group).await
+    if let Some(group) = needs.group {
+        check_definitions(client, group).await?;
+    }
+    check_rights(client, needs).await
 }
 
 async fn check_version(client: &Client) -> Result<()> {
@@ -84,9 +119,9 @@ fn spec(definition: &CustomResourceDefinition) -> Value {
     serde_json::to_value(&definition.spec).expect("a definition has string keys only")
 }
 
-async fn check_rights(client: &Client, group: &str) -> Result<()> {
+async fn check_rights(client: &Client, needs: Needs<'_>) -> Result<()> {
     let mut questions = Vec::new();
-    for rule in rules(group) {
+    for rule in needs.rules() {
         let groups = rule.api_groups.unwrap_or_default();
         let resources = rule.resources.unwrap_or_default();
         for (group, resource) in groups

@@ -33,7 +33,7 @@ fn run(client: Client, lease: &str, identity: &str, count: &Arc<Count>) -> JoinH
     let (lease, identity) = (lease.to_owned(), identity.to_owned());
     let count = count.clone();
     tokio::spawn(async move {
-        let mut candidate = Candidate::new(client, NAMESPACE, lease, identity, &WallClock);
+        let mut candidate = Candidate::new(client, NAMESPACE, lease, identity, Arc::new(WallClock));
         candidate.lead(|| work(count.clone())).await;
     })
 }
@@ -95,10 +95,16 @@ async fn one_of_two_leads_and_the_other_follows_when_it_dies() {
 async fn who_releases_the_lease_is_followed_at_once() {
     fresh("released").await;
     let client = client().await;
-    let mut first = Candidate::new(client.clone(), NAMESPACE, "released", "first", &WallClock);
+    let mut first = Candidate::new(
+        client.clone(),
+        NAMESPACE,
+        "released",
+        "first",
+        Arc::new(WallClock),
+    );
     first.lead(|| std::future::ready(())).await;
     first.release().await.unwrap();
-    let mut second = Candidate::new(client, NAMESPACE, "released", "second", &WallClock);
+    let mut second = Candidate::new(client, NAMESPACE, "released", "second", Arc::new(WallClock));
     let led = second.lead(|| std::future::ready(()));
     tokio::time::timeout(Duration::from_secs(5), led)
         .await

@@ -7,7 +7,7 @@ use kube::{
 };
 use serde_json::json;
 use tappaas_core::ErrorKind;
-use tappaas_k8s::{Installation, definitions, preflight};
+use tappaas_k8s::{Installation, Needs, definitions, preflight};
 
 use crate::cluster::{apply, client, client_of, define};
 
@@ -25,7 +25,9 @@ fn installation(group: &str) -> Installation {
 async fn what_is_missing_is_named_and_what_is_installed_suffices() {
     let group = "preflight.tappaas.dev";
     let admin = client().await;
-    let refused = preflight(&admin, group).await.unwrap_err();
+    let refused = preflight(&admin, Needs::of_an_operator(group))
+        .await
+        .unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Unsupported);
     assert!(
         refused
@@ -37,7 +39,9 @@ async fn what_is_missing_is_named_and_what_is_installed_suffices() {
     define(&admin, definitions(group)).await;
     // Who has only just been made has no rights yet.
     let account = client_of("preflight-system:nobody").await;
-    let refused = preflight(&account, group).await.unwrap_err();
+    let refused = preflight(&account, Needs::of_an_operator(group))
+        .await
+        .unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Denied);
     assert!(
         refused.to_string().contains("customresourcedefinitions"),
@@ -45,7 +49,9 @@ async fn what_is_missing_is_named_and_what_is_installed_suffices() {
     );
     apply(&admin, &installation.objects()).await;
     let account = client_of("preflight-system:tappaas").await;
-    preflight(&account, group).await.unwrap();
+    preflight(&account, Needs::of_an_operator(group))
+        .await
+        .unwrap();
 
     let definitions: Api<CustomResourceDefinition> = Api::all(admin.clone());
     let older = json!({ "spec": { "names": { "shortNames": ["other"] } } });
@@ -57,7 +63,9 @@ async fn what_is_missing_is_named_and_what_is_installed_suffices() {
         )
         .await
         .unwrap();
-    let refused = preflight(&account, group).await.unwrap_err();
+    let refused = preflight(&account, Needs::of_an_operator(group))
+        .await
+        .unwrap_err();
     assert!(
         refused.to_string().contains("spec.names.shortNames"),
         "{refused}"
