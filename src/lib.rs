@@ -1,20 +1,22 @@
 #![doc = include_str!("../README.md")]
 
-#[cfg(feature = "machine")]
-mod machine;
 #[cfg(feature = "operator")]
 mod operator;
 #[cfg(feature = "local")]
 mod package;
+#[cfg(feature = "machine")]
+mod server;
 #[cfg(any(feature = "machine", feature = "operator"))]
 mod system;
 
-#[cfg(feature = "machine")]
-pub use machine::{Machine, MachineConfig, helper_main};
 #[cfg(feature = "operator")]
 pub use operator::{Operator, OperatorConfig};
 #[cfg(feature = "local")]
 pub use package::Package;
+#[cfg(feature = "machine")]
+pub use server::{
+    IngressConfig, RegistryConfig, SchedulerConfig, Server, ServerConfig, StoreConfig, helper_main,
+};
 #[cfg(any(feature = "machine", feature = "operator"))]
 pub use system::{RandomIds, SystemClock};
 pub use tappaas_core as core;

@@ -16,7 +16,7 @@ use tappaas_core::{
 };
 use tappaas_k8s::{
     Candidate, Client, EventReporter, GivenImages, IngressSettings, KubernetesIngress,
-    KubernetesScheduler, KubernetesStore, KubernetesVolumes, NoRegistry, SchedulerSettings,
+    KubernetesScheduler, KubernetesStore, KubernetesVolumes, Needs, NoRegistry, SchedulerSettings,
     VolumeSettings, preflight,
 };
 
@@ -69,7 +69,7 @@ impl Operator {
     /// # Errors
     /// What [`preflight`] says; `Unsupported` if the cluster serves no routes in a way that the settings name.
     pub async fn connect(client: Client, config: OperatorConfig) -> Result<Self> {
-        preflight(&client, &config.group).await?;
+        preflight(&client, Needs::of_an_operator(&config.group)).await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let ids: Arc<dyn Ids> = Arc::new(RandomIds);
         let group = &config.group;
@@ -134,7 +134,7 @@ impl Operator {
             &self.config.namespace,
             LEASE,
             &self.config.identity,
-            &*self.clock,
+            self.clock.clone(),
         );
         let work = async || {
             let _leading = Leading::begin(&self.leads);

@@ -1,53 +1,42 @@
-use std::{path::PathBuf, sync::Arc, time::Duration};
+//! A platform put together from a configuration.
+
+#[cfg(feature = "cluster")]
+mod cluster;
+mod config;
+#[cfg(feature = "cluster")]
+mod images;
+mod leading;
+mod parts;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tappaas_core::{
-    Clock, Error, Ids, Name, Result, backend,
+    Chain, Clock, Error, Ids, Name, Result,
     controller::Settings,
-    model::{Host, Stop},
+    model::Stop,
     platform::{Backends, Platform},
 };
-use tappaas_local::{Builder, BuilderConfig, BuilderParts, Scheduler, SchedulerConfig};
-use tappaas_tls::{EdgeConfig, IngressConfig, Place};
-use tokio::{task::JoinHandle, time::Instant};
+use tappaas_local::Builder;
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
 
+pub use self::config::{IngressConfig, RegistryConfig, SchedulerConfig, ServerConfig, StoreConfig};
+use self::{leading::Leading, parts::Ground};
 use crate::{RandomIds, SystemClock};
 
 /// How long instances may take to stop, all at once: the longest grace that a manifest can give, and what comes after it.
 const STOP_MAX: Duration = Duration::from_secs(Stop::GRACE_SECONDS_MAX as u64 + 60);
 /// How long requests may go on once their instances are gone.
 const EDGE_DRAIN: Duration = Duration::from_secs(1);
-
-/// How a platform on one machine is put together. Everything but the two paths has a default.
-#[derive(Clone, Debug)]
-pub struct MachineConfig {
-    /// The directory that holds everything, readable by its owner alone. One process at a time.
-    pub data_dir: PathBuf,
-    /// The program that instances and the edge run as: its `main` calls [`helper_main`] first thing.
-    pub helper: PathBuf,
-    /// The domain under which applications get their default hosts.
-    pub base: Host,
-    /// How instances run.
-    pub scheduler: SchedulerConfig,
-    /// How builds run.
-    pub builder: BuilderConfig,
-    /// How requests come in.
-    pub edge: EdgeConfig,
-}
-
-impl MachineConfig {
-    /// Everything in `data_dir`, by its defaults.
-    pub fn new(data_dir: impl Into<PathBuf>, helper: impl Into<PathBuf>) -> Self {
-        let (data_dir, helper) = (data_dir.into(), helper.into());
-        Self {
-            base: Settings::default().base,
-            scheduler: SchedulerConfig::new(data_dir.join("local"), &helper),
-            builder: BuilderConfig::new(data_dir.join("builds")),
-            edge: EdgeConfig::default(),
-            data_dir,
-            helper,
-        }
-    }
-}
+/// Within this another server is let lead, or has to wait.
+const RELEASE_MAX: Duration = Duration::from_secs(5);
+/// So many nodes pull at once; more wait.
+const PULLS_MAX: usize = 256;
 
 /// Becomes an instance's or the edge's process if this one was started as such; otherwise returns at once.
 ///
@@ -57,94 +46,77 @@ pub fn helper_main() {
     tappaas_tls::helper_main();
 }
 
-/// A platform on one machine, with everything embedded: store, registry, builder, sandboxes, edge.
+/// A platform with its controllers. By default everything is embedded in this machine: store, registry, builder, sandboxes, edge.
 ///
 /// Instances and the edge go on when it is closed or dropped, and the next one adopts them.
 #[derive(Debug)]
-pub struct Machine {
+pub struct Server {
     platform: Platform,
-    scheduler: Arc<Scheduler>,
     builder: Arc<Builder>,
-    ingress: Arc<tappaas_tls::Ingress>,
-    networks: Option<tappaas_local::Networks>,
-    controllers: JoinHandle<()>,
+    here: Option<Arc<tappaas_local::Scheduler>>,
+    edge: Option<Arc<tappaas_tls::Ingress>>,
+    pulls: Option<SocketAddr>,
+    stop: CancellationToken,
+    running: tokio::sync::Mutex<JoinHandle<()>>,
 }
 
-impl Machine {
-    /// Opens the data directory, adopts what runs, and starts the controllers.
+impl Server {
+    /// Opens what the configuration names, adopts what runs, and starts the controllers. Where servers share a store this returns once
+    /// this one acts.
     ///
     /// # Errors
-    /// `Conflict` if another process has the directory; `Unsupported` if this machine cannot run instances, saying the ways out;
-    /// `Unavailable` if an address is taken.
-    pub async fn open(config: MachineConfig) -> Result<Self> {
+    /// `Conflict` if another process has the data directory; `Unsupported` if this machine cannot run what it is to run, or backends do not
+    /// fit together, saying the ways out; `Denied` with what a cluster does not allow; `Unavailable` if an address is taken.
+    pub async fn open(config: ServerConfig) -> Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let ids: Arc<dyn Ids> = Arc::new(RandomIds);
-        let data = &config.data_dir;
-        let store = tappaas_store::Embedded::open(
-            tappaas_store::Config::new(data.join("store")),
-            clock.clone(),
-            ids.clone(),
-        )?;
-        let store = Arc::new(store);
-        let images = tappaas_registry::Config::new(data.join("registry"));
-        let images = tappaas_registry::Store::open(images, clock.clone()).await?;
-        let registry = Arc::new(tappaas_registry::embedded::Registry::new(images));
-        let scheduler = Scheduler::new(
-            config.scheduler,
-            registry.clone(),
-            store.clone(),
-            clock.clone(),
-            ids.clone(),
-        )
-        .await?;
-        let parts = BuilderParts {
-            registry: registry.clone(),
-            durable: store.clone(),
-            clock: clock.clone(),
-            helper: config.helper.clone(),
-            isolation: scheduler.isolation(),
-            networks: scheduler.networks(),
-            pasta: scheduler.pasta(),
-        };
-        let builder = Arc::new(Builder::open(config.builder, &parts).await?);
-        let networks = parts.networks;
-        let ingress = IngressConfig {
-            state: data.join("edge"),
-            place: Place::Process {
-                helper: config.helper,
-            },
-            edge: config.edge,
-        };
-        let ingress = Arc::new(tappaas_tls::Ingress::start(ingress, clock.clone()).await?);
-        let scheduler = Arc::new(scheduler);
+        let ground = Ground::open(&config, clock.clone(), ids.clone()).await?;
+        let (store, leading) = ground.store(&config.store).await?;
+        let registry = ground.registry(&config)?;
+        let scheduling = ground.scheduling(&config, &registry).await?;
+        let builder = Arc::new(ground.builder(&config, &registry, &scheduling).await?);
+        let routing = ground.routing(&config).await?;
         let backends = Backends {
-            volumes: Arc::new(scheduler.volumes()),
             store,
             builder: builder.clone(),
             registry,
-            scheduler: scheduler.clone(),
-            ingress: ingress.clone(),
+            scheduler: scheduling.scheduler,
+            ingress: routing.ingress,
+            volumes: scheduling.volumes,
         };
         let settings = Settings {
             base: config.base,
             ..Settings::default()
         };
+        let stop = CancellationToken::new();
+        let pulls = serve_pulls(&config.registry, ground.images, &stop).await?;
         let platform = Platform::new(backends, settings, clock, ids)?;
-        let running = platform.clone();
-        let controllers = tokio::spawn(async move { running.run().await });
-        platform.client().sync().await;
+        let (leads, mut led) = watch::channel(false);
+        let running = run(platform.clone(), leading, leads, stop.clone());
+        let server = Self {
+            running: tokio::spawn(running).into(),
+            here: scheduling.here,
+            edge: routing.edge,
+            platform,
+            builder,
+            pulls,
+            stop,
+        };
+        // Fails only if the task ended, which nobody has told it.
+        let _ = led.wait_for(|leads| *leads).await;
+        server.begin().await?;
+        Ok(server)
+    }
+
+    /// Everybody has an environment to begin with.
+    async fn begin(&self) -> Result<()> {
+        self.platform.client().sync().await;
         let [tenant, project, environment] = ["default", "default", "production"].map(Name::new);
+        let platform = &self.platform;
         platform
             .create_environment(&tenant?, &project?, &environment?)
             .await?;
-        Ok(Self {
-            platform,
-            scheduler,
-            builder,
-            ingress,
-            networks,
-            controllers,
-        })
+        Ok(())
     }
 
     /// The platform.
@@ -152,19 +124,29 @@ impl Machine {
         &self.platform
     }
 
-    /// The edge.
-    pub fn ingress(&self) -> &Arc<tappaas_tls::Ingress> {
-        &self.ingress
+    /// The edge, if requests come in by this machine.
+    pub fn edge(&self) -> Option<&Arc<tappaas_tls::Ingress>> {
+        self.edge.as_ref()
     }
 
-    /// Stops the controllers, and what is being built, of which nothing is left when this returns. The next [`Machine::open`] begins it
+    /// Where images are pulled from, if they are.
+    pub fn pulls(&self) -> Option<SocketAddr> {
+        self.pulls
+    }
+
+    /// Stops the controllers, and what is being built, of which nothing is left when this returns. The next [`Server::open`] begins it
     /// again.
     pub async fn close(&self) {
-        self.controllers.abort();
+        self.stop.cancel();
+        let mut running = self.running.lock().await;
+        if timeout(2 * RELEASE_MAX, &mut *running).await.is_err() {
+            running.abort();
+        }
+        drop(running);
         self.builder.close().await;
     }
 
-    /// Stops the controllers, every instance, and the edge. The next [`Machine::open`] starts the applications again.
+    /// Stops the controllers, every instance, and the edge. The next [`Server::open`] starts the applications again.
     ///
     /// # Errors
     /// What the backends say; what could be stopped is. `Unavailable` if an instance does not end though its grace is long over: it goes
@@ -172,9 +154,13 @@ impl Machine {
     pub async fn stop_applications(&self) -> Result<()> {
         self.close().await;
         self.stop_instances().await?;
-        self.scheduler.clean_up().await;
-        self.ingress.stop(EDGE_DRAIN).await?;
-        match &self.networks {
+        if let Some(here) = &self.here {
+            here.clean_up().await;
+        }
+        if let Some(edge) = &self.edge {
+            edge.stop(EDGE_DRAIN).await?;
+        }
+        match self.here.as_ref().and_then(|here| here.confines().networks) {
             // Nothing runs any more. What was bound to another application still has its way there.
             Some(networks) => networks.clear().await,
             None => Ok(()),
@@ -182,7 +168,7 @@ impl Machine {
     }
 
     async fn stop_instances(&self) -> Result<()> {
-        let scheduler: &dyn backend::Scheduler = &*self.scheduler;
+        let scheduler = &self.platform.backends().scheduler;
         let mut failed = Ok(());
         for id in &scheduler.list().await? {
             failed = scheduler.remove(id).await.and(failed);
@@ -207,8 +193,54 @@ impl Machine {
     }
 }
 
-impl Drop for Machine {
+impl Drop for Server {
     fn drop(&mut self) {
-        self.controllers.abort();
+        self.stop.cancel();
+        self.running.get_mut().abort();
     }
+}
+
+/// Follows the store, and acts whenever this server leads, until it is told to stop.
+async fn run(
+    platform: Platform,
+    mut leading: Leading,
+    leads: watch::Sender<bool>,
+    stop: CancellationToken,
+) {
+    let work = || {
+        leads.send_replace(true);
+        platform.control()
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = platform.client().run() => {}
+        () = leading.lead(work) => {}
+    }
+    let late = |_| Err(Error::unavailable("whoever keeps it does not answer"));
+    let released = timeout(RELEASE_MAX, leading.release()).await;
+    if let Err(error) = released.unwrap_or_else(late) {
+        tracing::warn!("what tells who leads runs out by itself: {}", Chain(&error));
+    }
+}
+
+/// Lets others pull images, if anybody is to.
+async fn serve_pulls(
+    config: &RegistryConfig,
+    images: tappaas_registry::Store,
+    stop: &CancellationToken,
+) -> Result<Option<SocketAddr>> {
+    let Some(address) = config.listen else {
+        return Ok(None);
+    };
+    let taken = |error| {
+        Error::unavailable(format!("images cannot be served at {address}")).with_source(error)
+    };
+    let listener = TcpListener::bind(address).await.map_err(taken)?;
+    let bound = listener.local_addr().map_err(taken)?;
+    let pulls = tappaas_registry::server::pulls(images);
+    let stop = stop.clone().cancelled_owned();
+    tokio::spawn(tappaas_registry::server::serve(
+        listener, pulls, PULLS_MAX, stop,
+    ));
+    Ok(Some(bound))
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::Args;
+use serde::Deserialize;
 use tappaas::k8s::{self, GatewaySource};
 use tappaas_core::model::Host;
 
@@ -36,8 +37,8 @@ pub(crate) struct ClusterArgs {
     pub(crate) gateway_pods: Vec<GatewayPods>,
 
     /// A network that requests from outside come from, of a gateway outside of the cluster
-    #[arg(long, value_name = "CIDR", value_parser = network)]
-    pub(crate) gateway_network: Vec<String>,
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) gateway_network: Vec<Network>,
 
     /// The storage class of volumes [default: the cluster's default one]
     #[arg(long, value_name = "CLASS")]
@@ -74,9 +75,7 @@ pub(crate) struct OperatorArgs {
 impl ClusterArgs {
     /// Where requests come from.
     pub(crate) fn gateways(&self) -> Vec<GatewaySource> {
-        let pods = self.gateway_pods.iter().map(GatewayPods::source);
-        let networks = self.gateway_network.iter().cloned();
-        pods.chain(networks.map(GatewaySource::Network)).collect()
+        gateways(&self.gateway_pods, &self.gateway_network)
     }
 
     /// As it is typed, but for the group.
@@ -92,7 +91,7 @@ impl ClusterArgs {
         let pods = self.gateway_pods.iter();
         words.extend(pods.map(|pods| format!("--gateway-pods={}", pods.text)));
         let networks = self.gateway_network.iter();
-        words.extend(networks.map(|network| format!("--gateway-network={network}")));
+        words.extend(networks.map(|network| format!("--gateway-network={}", network.0)));
         let storage = self.storage_class.iter();
         words.extend(storage.map(|class| format!("--storage-class={class}")));
         let registries = self.tags_from.iter();
@@ -101,8 +100,16 @@ impl ClusterArgs {
     }
 }
 
+/// Where requests come from: of pods, and of networks.
+pub(crate) fn gateways(pods: &[GatewayPods], networks: &[Network]) -> Vec<GatewaySource> {
+    let pods = pods.iter().map(GatewayPods::source);
+    let networks = networks.iter().map(|network| network.0.clone());
+    pods.chain(networks.map(GatewaySource::Network)).collect()
+}
+
 /// A Gateway, written `namespace/name` or `namespace/name/listener`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "String")]
 pub(crate) struct GatewayName(String);
 
 impl FromStr for GatewayName {
@@ -129,7 +136,8 @@ impl From<GatewayName> for k8s::Gateway {
 }
 
 /// Pods of a namespace with a label, written `namespace:label=value`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "String")]
 pub(crate) struct GatewayPods {
     text: String,
     namespace: String,
@@ -168,13 +176,35 @@ impl FromStr for GatewayPods {
 }
 
 /// An address and the length of its network's prefix (RFC 4632, RFC 4291).
-fn network(text: &str) -> Result<String, String> {
-    let parse = || {
-        let (address, length) = text.split_once('/')?;
-        let address: IpAddr = address.parse().ok()?;
-        let length: u8 = length.parse().ok()?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        (length <= most).then(|| text.to_owned())
-    };
-    parse().ok_or_else(|| "expected a network, such as 10.0.0.0/8".to_owned())
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Network(String);
+
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parse = || {
+            let (address, length) = text.split_once('/')?;
+            let address: IpAddr = address.parse().ok()?;
+            let length: u8 = length.parse().ok()?;
+            let most = if address.is_ipv4() { 32 } else { 128 };
+            (length <= most).then(|| Self(text.to_owned()))
+        };
+        parse().ok_or_else(|| "expected a network, such as 10.0.0.0/8".to_owned())
+    }
 }
+
+macro_rules! read_as_text {
+    ($($type:ty),*) => {$(
+        impl TryFrom<String> for $type {
+            type Error = String;
+
+            fn try_from(text: String) -> Result<Self, String> {
+                text.parse().map_err(|expected| format!("`{text}`: {expected}"))
+            }
+        }
+    )*};
+}
+
+read_as_text!(GatewayName, GatewayPods, Network);

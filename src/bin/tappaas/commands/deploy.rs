@@ -94,18 +94,18 @@ pub(super) async fn urls(session: &Session, app: &Name) -> Result<Vec<String>> {
         .client
         .application(&session.environment, app)
         .await?;
+    let hosts = application.hosts.iter();
+    let hosts = hosts.filter(|host| !host.starts_with('*'));
     let ingress = session.client.version().await?.ingress;
     let Some(address) = ingress.and_then(|address| address.parse::<std::net::SocketAddr>().ok())
     else {
-        return Ok(Vec::new());
+        // At which port a cluster's proxies listen nobody tells.
+        hosts.clone().for_each(|host| session.printer.line(host));
+        return Ok(hosts.cloned().collect());
     };
     let port = address.port();
     let mut urls = Vec::new();
-    for host in application
-        .hosts
-        .iter()
-        .filter(|host| !host.starts_with('*'))
-    {
+    for host in hosts {
         let url = if port == 80 {
             format!("http://{host}")
         } else {

@@ -6,7 +6,7 @@ mod operator;
 use std::{future::IntoFuture as _, sync::Arc};
 
 use anyhow::{Context as _, Result, bail};
-use tappaas::Machine;
+use tappaas::Server;
 use tappaas_api::{
     Limits, Metrics, MetricsSource, State, admin,
     client::Client,
@@ -65,10 +65,10 @@ pub(crate) async fn serve(data: &DataDir, args: &ServeArgs) -> Result<()> {
             config.admin
         )
     })?;
-    let machine = Machine::open(config.machine(data)?).await?;
+    let server = Server::open(config.server(data)?).await?;
     let (ask, mut asked) = mpsc::channel(1);
-    let state = state(&machine, ask).await?;
-    let figures = admin::router(machine.platform().clone(), state.metrics.clone());
+    let state = state(&server, ask).await?;
+    let figures = admin::router(server.platform().clone(), state.metrics.clone());
     let api = tappaas_api::listen(&data.socket()).await?;
     let stop = CancellationToken::new();
     let serving = tokio::spawn(tappaas_api::serve(
@@ -79,12 +79,15 @@ pub(crate) async fn serve(data: &DataDir, args: &ServeArgs) -> Result<()> {
     let watching =
         axum::serve(admin, figures).with_graceful_shutdown(stop.clone().cancelled_owned());
     let watching = tokio::spawn(watching.into_future());
+    if let Some(address) = server.pulls() {
+        tracing::info!(%address, "images are pulled here");
+    }
     tracing::info!(data = %data.path().display(), "ready");
     let end = until_told(&mut asked).await?;
     // First: as long as the API answers, applications may be stopping.
     let stopped = match end {
         End::Asked { apps: true } => tokio::select! {
-            stopped = machine.stop_applications() => stopped,
+            stopped = server.stop_applications() => stopped,
             told = signalled() => told.and_then(|()| Err(Error::unavailable("told to end before every instance had stopped"))),
         },
         End::Asked { apps: false } | End::Signal => Ok(()),
@@ -94,7 +97,7 @@ pub(crate) async fn serve(data: &DataDir, args: &ServeArgs) -> Result<()> {
     if let Err(error) = serving.await.context("the API's task")? {
         tracing::warn!(%error, "the API did not end well");
     }
-    machine.close().await;
+    server.close().await;
     // No other server can have made one here yet: the data directory is this one's until the end.
     let _ = std::fs::remove_file(data.socket());
     stopped?;
@@ -103,15 +106,20 @@ pub(crate) async fn serve(data: &DataDir, args: &ServeArgs) -> Result<()> {
 }
 
 /// What the API works with.
-async fn state(machine: &Machine, stop: mpsc::Sender<Stop>) -> Result<State> {
-    let ingress = machine.ingress().listen().await?;
-    let edge = machine.ingress().clone();
-    let source = MetricsSource::new("edge", move || {
-        let edge = edge.clone();
-        async move { edge.metrics().await }
+async fn state(server: &Server, stop: mpsc::Sender<Stop>) -> Result<State> {
+    let ingress = match server.edge() {
+        Some(edge) => edge.listen().await?,
+        None => Vec::new(),
+    };
+    let sources = server.edge().cloned().map(|edge| {
+        MetricsSource::new("edge", move || {
+            let edge = edge.clone();
+            async move { edge.metrics().await }
+        })
     });
+    let sources = Vec::from_iter(sources);
     Ok(State {
-        platform: machine.platform().clone(),
+        platform: server.platform().clone(),
         version: Version {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             api: "v1".to_owned(),
@@ -122,7 +130,7 @@ async fn state(machine: &Machine, stop: mpsc::Sender<Stop>) -> Result<State> {
             source: SOURCE_MAX,
             ..Limits::default()
         },
-        metrics: Arc::new(Metrics::new(machine.platform().client(), vec![source])),
+        metrics: Arc::new(Metrics::new(server.platform().client(), sources)),
     })
 }
 

@@ -8,7 +8,7 @@ use tappaas_api::{Metrics, MetricsSource, admin};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{log, signalled};
+use super::{config::access, log, signalled};
 use crate::{
     cli::{ClusterArgs, OperatorArgs},
     place,
@@ -22,7 +22,8 @@ pub(crate) async fn operator(args: &OperatorArgs) -> Result<()> {
         let address = args.admin;
         format!("cannot listen on {address} for health and metrics; choose another with --admin")
     })?;
-    let client = access(args).connect().await?;
+    let access = access(args.kubeconfig.clone(), args.context.clone());
+    let client = access.connect().await?;
     let operator = Arc::new(Operator::connect(client, config(args)?).await?);
     let platform = operator.platform();
     let metrics = Metrics::new(platform.client(), vec![leading(&operator)]);
@@ -39,17 +40,6 @@ pub(crate) async fn operator(args: &OperatorArgs) -> Result<()> {
     told?;
     tracing::info!("stopped");
     Ok(())
-}
-
-fn access(args: &OperatorArgs) -> k8s::Access {
-    let named = args.kubeconfig.clone().or_else(place::kubeconfig);
-    match named {
-        Some(path) => k8s::Access::Kubeconfig {
-            path,
-            context: args.context.clone(),
-        },
-        None => k8s::Access::Pod,
-    }
 }
 
 fn config(args: &OperatorArgs) -> Result<OperatorConfig> {

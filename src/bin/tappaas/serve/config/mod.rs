@@ -1,13 +1,29 @@
+//! The configuration file.
+
+mod etcd;
+mod kubernetes;
+
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::Path,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
-use tappaas::{MachineConfig, Settings, local, tls};
-use tappaas_core::model::{EnvValue, Host};
+use tappaas::{
+    IngressConfig, RandomIds, RegistryConfig, SchedulerConfig, ServerConfig, Settings, StoreConfig,
+    local, tls,
+};
+use tappaas_core::{
+    Ids as _,
+    model::{EnvValue, Host},
+};
 
+pub(super) use self::kubernetes::access;
+use self::{
+    etcd::Etcd,
+    kubernetes::{Cluster, Objects, Routes, Workloads},
+};
 use crate::{
     cli::{Isolation, ServeArgs},
     place::{self, DataDir},
@@ -23,15 +39,51 @@ pub(super) struct Config {
     pub(super) admin: SocketAddr,
     /// The domain under which applications get their default hosts.
     base: Host,
+    store: Store,
+    registry: Registry,
     scheduler: Scheduler,
     builder: Builder,
     ingress: Ingress,
+    /// The Kubernetes cluster that backends called `kubernetes` are in.
+    kubernetes: Cluster,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Store {
+    Embedded(Embedded),
+    Etcd(Etcd),
+    Kubernetes(Objects),
+}
+
+/// Nothing is to be said of it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Embedded {}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Registry {
+    Embedded(Pulls),
+}
+
+/// Who else may pull what the embedded registry has.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+struct Pulls {
+    /// Where nodes of a cluster pull images from.
+    listen: Option<SocketAddr>,
+    /// What nodes call this registry.
+    name: Option<String>,
+    /// Registries that are asked what a tag means.
+    tags_from: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Scheduler {
-    Local(local::SchedulerConfig),
+    Local(Box<local::SchedulerConfig>),
+    Kubernetes(Workloads),
 }
 
 #[derive(Debug, Deserialize)]
@@ -44,6 +96,7 @@ enum Builder {
 #[serde(rename_all = "kebab-case")]
 enum Ingress {
     Edge(tls::EdgeConfig),
+    Kubernetes(Routes),
 }
 
 impl Default for Config {
@@ -52,9 +105,12 @@ impl Default for Config {
             http: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 9180)),
             base: Settings::default().base,
-            scheduler: Scheduler::Local(local::SchedulerConfig::default()),
+            store: Store::Embedded(Embedded::default()),
+            registry: Registry::Embedded(Pulls::default()),
+            scheduler: Scheduler::Local(Box::default()),
             builder: Builder::Local(local::BuilderConfig::default()),
             ingress: Ingress::Edge(tls::EdgeConfig::default()),
+            kubernetes: Cluster::default(),
         }
     }
 }
@@ -68,53 +124,161 @@ impl Config {
         };
         config.http = args.http.unwrap_or(config.http);
         config.admin = args.admin.unwrap_or(config.admin);
-        if let Some(isolation) = args.isolation {
-            let Scheduler::Local(scheduler) = &mut config.scheduler;
-            scheduler.isolation = match isolation {
-                Isolation::Auto => local::Confinement::Sandbox,
-                Isolation::None => local::Confinement::None,
-            };
+        match (args.isolation, &mut config.scheduler) {
+            (None, _) => {}
+            (Some(isolation), Scheduler::Local(scheduler)) => {
+                scheduler.isolation = match isolation {
+                    Isolation::Auto => local::Confinement::Sandbox,
+                    Isolation::None => local::Confinement::None,
+                };
+            }
+            (Some(_), Scheduler::Kubernetes(_)) => {
+                bail!("--isolation is for instances on this machine; they run in the cluster")
+            }
         }
         Ok(config)
     }
 
     /// Says whether applications are to run without a sandbox.
     pub(super) fn unconfined(&self) -> bool {
-        let Scheduler::Local(scheduler) = &self.scheduler;
-        scheduler.isolation == local::Confinement::None
+        match &self.scheduler {
+            Scheduler::Local(scheduler) => scheduler.isolation == local::Confinement::None,
+            Scheduler::Kubernetes(_) => false,
+        }
     }
 
     fn parse(path: &Path) -> Result<Self> {
         let shown = path.display();
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
-        toml::from_str(&text).with_context(|| format!("cannot use {shown}"))
+        let config: Self = toml::from_str(&text).with_context(|| format!("cannot use {shown}"))?;
+        config
+            .check()
+            .with_context(|| format!("cannot use {shown}"))?;
+        Ok(config)
     }
 
-    pub(super) fn machine(self, data: &DataDir) -> Result<MachineConfig> {
-        let (Scheduler::Local(scheduler), Builder::Local(mut builder)) =
-            (self.scheduler, self.builder);
-        let Ingress::Edge(mut edge) = self.ingress;
-        edge.listen = vec![self.http];
-        for (name, value) in place::build_environment() {
-            builder
-                .environment
-                .entry(name)
-                .or_insert_with(|| EnvValue::new(value));
+    /// Refuses what cannot be meant, before anything is opened.
+    fn check(&self) -> Result<()> {
+        let Registry::Embedded(pulls) = &self.registry;
+        match (&self.scheduler, &self.ingress) {
+            (Scheduler::Kubernetes(_), Ingress::Edge(_)) => bail!(
+                "[scheduler.kubernetes] needs [ingress.kubernetes]: only the cluster's own proxies reach its services"
+            ),
+            (Scheduler::Local(_), Ingress::Kubernetes(_)) => bail!(
+                "[ingress.kubernetes] needs [scheduler.kubernetes]: the cluster's proxies do not reach instances on this machine"
+            ),
+            (Scheduler::Local(_), _) if pulls.listen.is_some() || pulls.name.is_some() => bail!(
+                "`listen` and `name` of [registry.embedded] are for [scheduler.kubernetes]: nobody else pulls images"
+            ),
+            _ if pulls.name.is_some() && pulls.listen.is_none() => bail!(
+                "`name` of [registry.embedded] is what nodes call it: say with `listen` where they reach it"
+            ),
+            _ => Ok(()),
         }
-        let defaults = MachineConfig::new(data.path(), place::program()?);
-        Ok(MachineConfig {
+    }
+
+    /// What the server is put together from.
+    pub(super) fn server(self, data: &DataDir) -> Result<ServerConfig> {
+        let defaults = ServerConfig::new(data.path(), place::program()?);
+        let Registry::Embedded(pulls) = self.registry;
+        let named = pulls.name.or_else(|| Some(pulls.listen?.to_string()));
+        let identity = || place::identity().unwrap_or_else(|| RandomIds.unique());
+        Ok(ServerConfig {
             base: self.base,
-            scheduler: local::SchedulerConfig {
-                data_dir: defaults.scheduler.data_dir,
-                helper: defaults.scheduler.helper,
-                ..scheduler
+            store: match self.store {
+                Store::Embedded(_) => StoreConfig::Embedded,
+                Store::Etcd(etcd) => StoreConfig::Etcd {
+                    cluster: Box::new(etcd.cluster()?),
+                    identity: identity(),
+                },
+                Store::Kubernetes(objects) => objects.store(identity()),
             },
-            builder: local::BuilderConfig {
-                data_dir: defaults.builder.data_dir,
-                ..builder
+            registry: RegistryConfig {
+                listen: pulls.listen,
+                tags_from: pulls.tags_from,
             },
-            edge,
+            builder: self.builder.config(&defaults),
+            scheduler: match self.scheduler {
+                Scheduler::Local(scheduler) => local_scheduler(*scheduler, &defaults),
+                Scheduler::Kubernetes(workloads) => workloads.scheduler(named)?,
+            },
+            ingress: match self.ingress {
+                Ingress::Edge(mut edge) => {
+                    edge.listen = vec![self.http];
+                    IngressConfig::Edge(edge)
+                }
+                Ingress::Kubernetes(routes) => routes.ingress(),
+            },
+            cluster: self.kubernetes.access(),
             ..defaults
         })
+    }
+}
+
+impl Builder {
+    fn config(self, defaults: &ServerConfig) -> local::BuilderConfig {
+        let Self::Local(mut builder) = self;
+        for (name, value) in place::build_environment() {
+            let set = builder.environment.entry(name);
+            set.or_insert_with(|| EnvValue::new(value));
+        }
+        builder.data_dir.clone_from(&defaults.builder.data_dir);
+        builder
+    }
+}
+
+fn local_scheduler(config: local::SchedulerConfig, defaults: &ServerConfig) -> SchedulerConfig {
+    SchedulerConfig::Local(local::SchedulerConfig {
+        data_dir: defaults.data_dir.join("local"),
+        helper: defaults.helper.clone(),
+        ..config
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        let parsed = toml::from_str::<Config>(text).map_err(anyhow::Error::from);
+        let checked = parsed.and_then(|config| config.check());
+        format!("{:#}", checked.unwrap_err())
+    }
+
+    #[test]
+    fn a_cluster_is_said_in_a_few_tables() {
+        let text = "
+            base = 'apps.example.com'
+            [kubernetes]
+            kubeconfig = '/etc/tappaas/kubeconfig'
+            [store.etcd]
+            endpoints = ['http://127.0.0.1:2379']
+            [registry.embedded]
+            listen = '10.0.0.1:5000'
+            [scheduler.kubernetes]
+            gateway-pods = ['projectcontour:app=envoy']
+            [ingress.kubernetes]
+            gateway = 'projectcontour/contour'
+        ";
+        let config: Config = toml::from_str(text).unwrap();
+        config.check().unwrap();
+        assert!(!config.unconfined());
+    }
+
+    #[test]
+    fn backends_that_cannot_go_together_are_refused() {
+        let scheduler = "[scheduler.kubernetes]\ngateway-network = ['10.0.0.0/8']\n";
+        assert!(refused(scheduler).contains("[ingress.kubernetes]"));
+        assert!(refused("[ingress.kubernetes]\nclass = 'x'").contains("[scheduler.kubernetes]"));
+        let pulls = "[registry.embedded]\nlisten = '10.0.0.1:5000'";
+        assert!(refused(pulls).contains("[scheduler.kubernetes]"));
+    }
+
+    #[test]
+    fn words_that_nobody_knows_are_refused_by_name() {
+        assert!(refused("[scheduler.nomad]").contains("nomad"));
+        assert!(refused("[store.etcd]\nendpoint = 'x'").contains("endpoint"));
+        let network = "[scheduler.kubernetes]\ngateway-network = ['10.0.0.0']";
+        assert!(refused(network).contains("10.0.0.0/8"));
     }
 }
