@@ -13,5 +13,6 @@ mod embedded;
 mod limits;
 mod manifests;
 mod oci_layout;
+mod pulls;
 mod uploads;
 mod world;

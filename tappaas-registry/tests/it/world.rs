@@ -109,6 +109,18 @@ impl World {
         }
     }
 
+    /// The same store again, served to nodes, and what ends that.
+    pub(crate) async fn pulls(&self) -> (SocketAddr, oneshot::Sender<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let router = server::pulls(self.store.clone());
+        tokio::spawn(server::serve(listener, router, 16, async {
+            let _dropped = stopped.await;
+        }));
+        (address, stop)
+    }
+
     /// Where the store keeps its files.
     pub(crate) fn path(&self) -> std::path::PathBuf {
         self.directory.path().join("registry")
@@ -121,9 +133,21 @@ impl World {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Reply {
+        self.send_to(self.address, method, path, headers, body)
+            .await
+    }
+
+    pub(crate) async fn send_to(
+        &self,
+        address: SocketAddr,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Reply {
         let mut request = Request::builder()
             .method(method)
-            .uri(format!("http://{}{path}", self.address));
+            .uri(format!("http://{address}{path}"));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

@@ -151,3 +151,39 @@ async fn what_does_not_fit_together_is_refused() {
     fine.spec.strategy = Some(Strategy::Stack);
     builder.build(&fine).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_runs_elsewhere_is_on_no_stack_of_this_machine() {
+    let mut bench = Bench::new().await;
+    bench.config.elsewhere = true;
+    let builder = bench.builder().await;
+    let capabilities = builder.capabilities();
+    assert!(!capabilities.host_stack);
+    assert_eq!(Vec::from_iter(capabilities.stacks.keys()), ["scratch"]);
+
+    // An image of another registry stays there, and nobody asks that one.
+    let digest = Digest::of("somebody else's");
+    let mut given = source(&digest);
+    if let Source::Image { image, .. } = &mut given {
+        image.repository = "registry.example/shop/app".parse().unwrap();
+    }
+    let built = builder.build(&request("1", "app", given)).await.unwrap();
+    assert_eq!(
+        built.image.to_string(),
+        format!("registry.example/shop/app@{digest}")
+    );
+
+    // Source is built on `scratch` without being asked to, and never on `host`.
+    let files = [("app.py", "print(1)")];
+    let wanted = request("2", "app", bench.upload(&files).await);
+    let refused = builder.build(&wanted).await.unwrap_err();
+    assert!(refused.message().contains("Go or Rust"), "{refused}");
+    let mut wanted = request("3", "app", bench.upload(&files).await);
+    wanted.spec.stack = Some("host".to_owned());
+    let refused = builder.build(&wanted).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Invalid);
+    assert!(
+        refused.message().contains("there is `scratch`"),
+        "{refused}"
+    );
+}
