@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use tappaas_core::{Result, backend::Registry};
-use tappaas_k8s::{Client, Needs, NoRegistry, preflight};
+use tappaas_k8s::{Client, Needs, NoRegistry, Requests, preflight};
 use tappaas_registry::client;
 
 use super::config::{IngressConfig, RegistryConfig, SchedulerConfig, ServerConfig, StoreConfig};
 
 /// A client for the cluster, which has what is asked of it. `None` if nothing is.
-pub(super) async fn connect(config: &ServerConfig) -> Result<Option<Client>> {
+pub(super) async fn connect(config: &ServerConfig, requests: &Requests) -> Result<Option<Client>> {
     let group = match &config.store {
         StoreConfig::Kubernetes { group, .. } => Some(group.as_str()),
         _ => None,
@@ -19,7 +19,7 @@ pub(super) async fn connect(config: &ServerConfig) -> Result<Option<Client>> {
     if group.is_none() && !workloads && !routes {
         return Ok(None);
     }
-    let client = config.cluster.connect().await?;
+    let client = config.cluster.connect(requests).await?;
     let needs = Needs {
         group,
         workloads: workloads || routes,

@@ -8,7 +8,11 @@ mod images;
 mod leading;
 mod parts;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tappaas_core::{
     Chain, Clock, Error, Ids, Name, Result,
@@ -56,8 +60,11 @@ pub struct Server {
     here: Option<Arc<tappaas_local::Scheduler>>,
     edge: Option<Arc<tappaas_tls::Ingress>>,
     pulls: Option<SocketAddr>,
+    #[cfg(feature = "cluster")]
+    requests: tappaas_k8s::Requests,
     stop: CancellationToken,
-    running: tokio::sync::Mutex<JoinHandle<()>>,
+    /// Until it is closed.
+    running: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Server {
@@ -94,12 +101,14 @@ impl Server {
         let (leads, mut led) = watch::channel(false);
         let running = run(platform.clone(), leading, leads, stop.clone());
         let server = Self {
-            running: tokio::spawn(running).into(),
+            running: Mutex::new(Some(tokio::spawn(running))),
             here: scheduling.here,
             edge: routing.edge,
             platform,
             builder,
             pulls,
+            #[cfg(feature = "cluster")]
+            requests: ground.requests,
             stop,
         };
         // Fails only if the task ended, which nobody has told it.
@@ -134,15 +143,21 @@ impl Server {
         self.pulls
     }
 
+    /// What was asked of the cluster, if there is one.
+    #[cfg(feature = "cluster")]
+    pub fn requests(&self) -> &tappaas_k8s::Requests {
+        &self.requests
+    }
+
     /// Stops the controllers, and what is being built, of which nothing is left when this returns. The next [`Server::open`] begins it
     /// again.
     pub async fn close(&self) {
         self.stop.cancel();
-        let mut running = self.running.lock().await;
-        if timeout(2 * RELEASE_MAX, &mut *running).await.is_err() {
+        if let Some(mut running) = self.take_running()
+            && timeout(2 * RELEASE_MAX, &mut running).await.is_err()
+        {
             running.abort();
         }
-        drop(running);
         self.builder.close().await;
     }
 
@@ -165,6 +180,11 @@ impl Server {
             Some(networks) => networks.clear().await,
             None => Ok(()),
         }
+    }
+
+    fn take_running(&self) -> Option<JoinHandle<()>> {
+        let running = self.running.lock();
+        running.unwrap_or_else(PoisonError::into_inner).take()
     }
 
     async fn stop_instances(&self) -> Result<()> {
@@ -196,7 +216,9 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop.cancel();
-        self.running.get_mut().abort();
+        if let Some(running) = self.take_running() {
+            running.abort();
+        }
     }
 }
 

@@ -28,6 +28,8 @@ pub(super) struct Ground {
     pub(super) images: tappaas_registry::Store,
     #[cfg(feature = "cluster")]
     pub(super) cluster: Option<tappaas_k8s::Client>,
+    #[cfg(feature = "cluster")]
+    pub(super) requests: tappaas_k8s::Requests,
 }
 
 impl Ground {
@@ -40,11 +42,15 @@ impl Ground {
         let embedded = tappaas_store::Config::new(data.join("store"));
         let embedded = Embedded::open(embedded, clock.clone(), ids.clone())?;
         let images = tappaas_registry::Config::new(data.join("registry"));
+        #[cfg(feature = "cluster")]
+        let requests = tappaas_k8s::Requests::default();
         Ok(Self {
             embedded: Arc::new(embedded),
             images: tappaas_registry::Store::open(images, clock.clone()).await?,
             #[cfg(feature = "cluster")]
-            cluster: super::cluster::connect(config).await?,
+            cluster: super::cluster::connect(config, &requests).await?,
+            #[cfg(feature = "cluster")]
+            requests,
             clock,
             ids,
         })

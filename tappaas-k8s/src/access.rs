@@ -4,9 +4,13 @@ use std::path::{Path, PathBuf};
 
 use kube::{
     Client, Config,
+    client::{Body, ClientBuilder},
     config::{KubeConfigOptions, Kubeconfig},
 };
 use tappaas_core::{Error, Result};
+use tower::util::MapRequestLayer;
+
+use crate::Requests;
 
 /// Where a cluster is, and who asks.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -24,18 +28,24 @@ pub enum Access {
 }
 
 impl Access {
-    /// A client for the cluster. Nothing is asked of it yet.
+    /// A client for the cluster, whose requests are counted. Nothing is asked of it yet.
     ///
     /// # Errors
     /// `Invalid` if a kubeconfig cannot be used, or this process runs in no pod; it says which, and why.
-    pub async fn connect(&self) -> Result<Client> {
+    pub async fn connect(&self, requests: &Requests) -> Result<Client> {
         let config = match self {
             Self::Pod => in_pod()?,
             Self::Kubeconfig { path, context } => by_file(path, context.clone()).await?,
         };
-        Client::try_from(config).map_err(|error| {
+        let builder = ClientBuilder::try_from(config).map_err(|error| {
             Error::invalid("the way to the Kubernetes API cannot be used").with_source(error)
-        })
+        })?;
+        let requests = requests.clone();
+        let count = MapRequestLayer::new(move |request: http::Request<Body>| {
+            requests.count(&request);
+            request
+        });
+        Ok(builder.with_layer(&count).build())
     }
 }
 

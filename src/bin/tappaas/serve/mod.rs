@@ -117,7 +117,8 @@ async fn state(server: &Server, stop: mpsc::Sender<Stop>) -> Result<State> {
             async move { edge.metrics().await }
         })
     });
-    let sources = Vec::from_iter(sources);
+    let asked = operator::asked(server.requests().clone());
+    let sources = Vec::from_iter(sources.into_iter().chain([asked]));
     Ok(State {
         platform: server.platform().clone(),
         version: Version {

@@ -23,10 +23,11 @@ pub(crate) async fn operator(args: &OperatorArgs) -> Result<()> {
         format!("cannot listen on {address} for health and metrics; choose another with --admin")
     })?;
     let access = access(args.kubeconfig.clone(), args.context.clone());
-    let client = access.connect().await?;
+    let requests = k8s::Requests::default();
+    let client = access.connect(&requests).await?;
     let operator = Arc::new(Operator::connect(client, config(args)?).await?);
     let platform = operator.platform();
-    let metrics = Metrics::new(platform.client(), vec![leading(&operator)]);
+    let metrics = Metrics::new(platform.client(), vec![leading(&operator), asked(requests)]);
     let figures = admin::router(platform.clone(), Arc::new(metrics));
     let stop = CancellationToken::new();
     let watching =
@@ -70,6 +71,14 @@ fn registries(cluster: &ClusterArgs) -> Option<registry::client::Config> {
     Some(registry::client::Config {
         only: Some(only),
         ..registry::client::Config::default()
+    })
+}
+
+/// What is asked of the cluster.
+pub(super) fn asked(requests: k8s::Requests) -> MetricsSource {
+    MetricsSource::new("kubernetes", move || {
+        let text = requests.metrics();
+        async move { Ok(text) }
     })
 }
 
