@@ -7,14 +7,20 @@ use crate::Result;
 const REPLY_MAX: Duration = Duration::from_secs(10);
 const REPLY_BYTES_MAX: u64 = 1 << 20;
 
-/// Asks the ingress on the loopback address for a page of `host`. The resolver has no part
-/// in it: many do not know `*.localhost`.
+/// Asks for a page of `host` on the loopback address. The resolver has no part in it: many do
+/// not know `*.localhost`.
 pub(crate) fn fetch(host: &str, path: &str, port: u16) -> Result<Vec<u8>> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    fetch_from(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), host, path)
+}
+
+/// Asks for a page of `host` at an address.
+pub(crate) fn fetch_from(address: SocketAddr, host: &str, path: &str) -> Result<Vec<u8>> {
     let mut connection = TcpStream::connect_timeout(&address, REPLY_MAX)?;
     connection.set_read_timeout(Some(REPLY_MAX))?;
-    // Version 1.0 has neither chunks nor a second request: the reply ends with the connection.
-    let request = format!("GET {path} HTTP/1.0\r\nHost: {host}:{port}\r\n\r\n");
+    // The reply ends with the connection.
+    let port = address.port();
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n");
     connection.write_all(request.as_bytes())?;
     let mut reply = Vec::new();
     connection.take(REPLY_BYTES_MAX).read_to_end(&mut reply)?;

@@ -86,6 +86,9 @@ fn test(arguments: &[String]) -> Result {
     let may_install = !flags.is_empty() || workspace.unattended;
     let needed = chosen.iter().flat_map(|step| step.tools).copied();
     tools::provide(&workspace, needed, may_install)?;
+    if chosen.len() > 1 && chosen.iter().any(|step| step.name == "kubernetes") {
+        testbed::build_meanwhile(&workspace)?;
+    }
     report::run_all(&workspace, &chosen)
 }
 
@@ -101,7 +104,7 @@ fn help() {
     println!(
         "cargo xtask bench switch             podinfo under load through 100 deploys, crashes and upgrades: what fails\n"
     );
-    println!("cargo xtask testbed up [--nodes N] | down | status");
+    println!("cargo xtask testbed up [--nodes N] | down | status | build | applications");
     println!(
         "                                     a Kubernetes cluster with one real node and N simulated ones\n"
     );

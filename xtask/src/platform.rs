@@ -1,11 +1,12 @@
+use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::Result;
-use crate::http::fetch;
+use crate::http::{fetch, fetch_from};
 use crate::waiting::{wait_for, within};
 
 /// A build may have to download a language's packages first.
@@ -17,8 +18,10 @@ pub(crate) struct Platform {
     program: PathBuf,
     folder: PathBuf,
     /// Where applications are served.
-    pub(crate) http: u16,
+    pub(crate) front: SocketAddr,
     admin: u16,
+    /// What its server is put together from, if not from what there is on this machine.
+    config: Option<PathBuf>,
     server: Option<Child>,
 }
 
@@ -28,10 +31,24 @@ impl Platform {
         Ok(Self {
             program: program.to_owned(),
             folder: folder.to_owned(),
-            http: free_port()?,
+            front: SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?)),
             admin: free_port()?,
+            config: None,
             server: None,
         })
+    }
+
+    /// A platform whose applications are served elsewhere, as its configuration says.
+    pub(crate) fn elsewhere(
+        program: &Path,
+        folder: &Path,
+        front: SocketAddr,
+        config: PathBuf,
+    ) -> Result<Self> {
+        let mut platform = Self::new(program, folder)?;
+        platform.front = front;
+        platform.config = Some(config);
+        Ok(platform)
     }
 
     /// Starts the server and waits until it is ready.
@@ -41,9 +58,10 @@ impl Platform {
             .append(true)
             .open(self.folder.join("server.log"))?;
         let mut command = self.command("serve");
-        command
-            .arg("--http")
-            .arg(format!("127.0.0.1:{}", self.http));
+        match &self.config {
+            Some(config) => command.arg("--config").arg(config),
+            None => command.arg("--http").arg(self.front.to_string()),
+        };
         command
             .arg("--admin")
             .arg(format!("127.0.0.1:{}", self.admin));
@@ -93,6 +111,27 @@ impl Platform {
             })
     }
 
+    /// Runs a command that has to fail, and answers what it said.
+    pub(crate) fn fail(&self, arguments: &[&str]) -> Result<String> {
+        println!("$ tappaas {}", arguments.join(" "));
+        let notes = self.folder.join("notes");
+        match self.run_with(arguments, File::create(&notes)?.into()) {
+            Ok(_) => Err(format!("`tappaas {}` succeeded", arguments.join(" ")).into()),
+            Err(_) => Ok(fs::read_to_string(&notes)?),
+        }
+    }
+
+    /// The instances of an application, by their identifiers.
+    pub(crate) fn instances_of(&self, app: &str) -> Result<BTreeSet<String>> {
+        let status = self.run_quietly(&["status", app])?;
+        let table = status
+            .split_once("INSTANCE")
+            .ok_or("there is no table of instances")?;
+        let rows = table.1.lines().skip(1);
+        let first = rows.filter_map(|row| row.split_whitespace().next());
+        Ok(first.map(str::to_owned).collect())
+    }
+
     fn run_with(&self, arguments: &[&str], notes: Stdio) -> Result<String> {
         let (first, rest) = arguments.split_first().ok_or("no command")?;
         let printed = self.folder.join("printed");
@@ -111,7 +150,8 @@ impl Platform {
 
     /// The body of an application's front page.
     pub(crate) fn page(&self, app: &str) -> Result<String> {
-        reply_body(&fetch(&format!("{app}.localhost"), "/", self.http)?)
+        let host = format!("{app}.localhost");
+        reply_body(&fetch_from(self.front, &host, "/")?)
     }
 
     /// What the admin address answers.
@@ -202,7 +242,11 @@ fn is_helper(pid: u32, kind: &str, folder: &Path) -> bool {
 }
 
 pub(crate) fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    free_port_at(Ipv4Addr::LOCALHOST.into())
+}
+
+pub(crate) fn free_port_at(address: IpAddr) -> Result<u16> {
+    let listener = TcpListener::bind((address, 0))?;
     Ok(listener.local_addr()?.port())
 }
 

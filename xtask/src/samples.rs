@@ -35,9 +35,19 @@ pub(crate) struct Sample {
     pub(crate) hello: String,
     /// What is set by `config set`, and shows on the page.
     pub(crate) variable: &'static str,
+    /// What has to be said of its process `web`, if anything.
+    pub(crate) web: &'static str,
+    /// A command inside an instance, and what it prints.
+    pub(crate) inside: (&'static [&'static str], &'static str),
 }
 
 impl Sample {
+    /// Writes its manifest, with more to say of the whole and of its process `web`.
+    pub(crate) fn declare(&self, whole: &str, web: &str) -> Result {
+        let manifest = format!("{whole}\n[processes.web]\n{}\n{web}\n", self.web);
+        Ok(fs::write(self.folder.join("tappaas.toml"), manifest)?)
+    }
+
     /// Changes its source: the page now has `words` instead of what it had.
     pub(crate) fn say(&mut self, words: &str) -> Result {
         let path = self.folder.join(self.file);
@@ -90,6 +100,8 @@ pub(crate) fn podinfo(scratch: &Path) -> Result<Sample> {
         file: "cmd/podinfo/main.go",
         hello: "greetings from".to_owned(),
         variable: "PODINFO_UI_COLOR",
+        web: "",
+        inside: (&["printenv", "TAPPAAS_PROCESS"], "web"),
     })
 }
 
@@ -107,6 +119,8 @@ pub(crate) fn express(scratch: &Path) -> Result<Sample> {
         file: "server.js",
         hello: "hello from".to_owned(),
         variable: "GREETING",
+        web: "",
+        inside: (&["printenv", "TAPPAAS_PROCESS"], "web"),
     })
 }
 
@@ -128,5 +142,7 @@ pub(crate) fn flask(scratch: &Path) -> Result<Sample> {
         file: "app.py",
         hello: "hello from".to_owned(),
         variable: "GREETING",
+        web: "",
+        inside: (&["printenv", "TAPPAAS_PROCESS"], "web"),
     })
 }

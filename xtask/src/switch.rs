@@ -156,7 +156,7 @@ impl Switch {
         let folder = path_text(&sample.folder)?;
         platform.run(&["deploy", folder, "--name", sample.name])?;
         platform.run(&["scale", sample.name, "web=3"])?;
-        let load = Load::start(HOST, platform.http, CLIENTS);
+        let load = Load::start(HOST, platform.front, CLIENTS);
         Ok(Self {
             load,
             platform,

@@ -88,7 +88,7 @@ pub(super) fn measure(course: &Course) -> Result<Vec<Figure>> {
     platform.run(&["deploy", path_text(&calm)?])?;
     // Clients are elsewhere in life, and wait for no core of this machine. Threads begin as the one that starts them is.
     renice(PRECEDENCE)?;
-    let load = Load::start("calm.localhost", platform.http, LOAD);
+    let load = Load::start("calm.localhost", platform.front, LOAD);
     renice(EQUAL)?;
     let mut figures = Vec::new();
     for noise in &NOISES {

@@ -1,5 +1,5 @@
 use std::io::{BufReader, Write as _};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ const PIECE_PAUSE: Duration = Duration::from_millis(100);
 /// One client: it asks when a request is due, however late the answers before came.
 pub(super) struct Client {
     host: String,
-    port: u16,
+    front: SocketAddr,
     manner: Manner,
     every: Duration,
     kept: Option<BufReader<TcpStream>>,
@@ -30,10 +30,10 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(host: &str, port: u16, clients: Clients) -> Self {
+    pub(super) fn new(host: &str, front: SocketAddr, clients: Clients) -> Self {
         Self {
-            host: format!("{host}:{port}"),
-            port,
+            host: format!("{host}:{}", front.port()),
+            front,
             manner: clients.manner,
             every: Duration::from_secs(1) * clients.count / clients.rate,
             kept: None,
@@ -91,7 +91,7 @@ impl Client {
     }
 
     fn connect(&self) -> Result<BufReader<TcpStream>> {
-        let connection = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
+        let connection = TcpStream::connect(self.front)?;
         connection.set_read_timeout(Some(REPLY_MAX))?;
         connection.set_nodelay(true)?;
         Ok(BufReader::new(connection))

@@ -5,6 +5,7 @@ mod record;
 mod reply;
 mod socket;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -86,13 +87,13 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    pub(crate) fn start(host: &str, port: u16, clients: &[Clients]) -> Self {
+    pub(crate) fn start(host: &str, front: SocketAddr, clients: &[Clients]) -> Self {
         let (stop, record) = (Arc::<AtomicBool>::default(), Arc::<Record>::default());
         let each = clients
             .iter()
             .flat_map(|clients| (0..clients.count).map(move |_| clients));
         let threads = each.map(|clients| {
-            let mut client = Client::new(host, port, *clients);
+            let mut client = Client::new(host, front, *clients);
             let (stop, record) = (Arc::clone(&stop), Arc::clone(&record));
             std::thread::spawn(move || client.run(&stop, &record))
         });
@@ -129,7 +130,7 @@ mod tests {
 
     fn served(answer: &'static str) -> Result<Lap> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let port = listener.local_addr()?.port();
+        let front = listener.local_addr()?;
         std::thread::spawn(move || {
             for connection in listener.incoming() {
                 let mut connection = BufReader::new(connection.unwrap());
@@ -140,7 +141,7 @@ mod tests {
                 });
             }
         });
-        let load = Load::start("x.localhost", port, LIGHT);
+        let load = Load::start("x.localhost", front, LIGHT);
         let mut lap = Lap::default();
         within(Duration::from_secs(5), || {
             lap.add(load.lap());

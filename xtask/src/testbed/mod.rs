@@ -1,12 +1,17 @@
+mod cluster;
+mod programs;
+
 use std::fs;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+
+pub(crate) use cluster::{Cluster, table};
+pub(crate) use programs::build_meanwhile;
+use programs::programs;
 
 use crate::Result;
+use crate::applications::in_a_cluster;
 use crate::census::Census;
-use crate::samples::module_folder;
 use crate::tools::{self, Tool};
 use crate::workspace::{Workspace, run};
 
@@ -22,51 +27,20 @@ pub(crate) const TOOLS: &[&Tool] = &[
     &tools::RUNC,
 ];
 
-/// How many builds besides the newest are kept, each of 400 MB: other checkouts may use them.
-const KEPT: usize = 2;
-/// What is younger may still be being built.
-const UNFINISHED_MAX: Duration = Duration::from_hours(24);
 /// Simulated nodes of the step's cluster.
 const SIMULATED: &str = "3";
+const NOT_UP: &str = "no testbed runs here: `cargo xtask testbed up` starts one";
 /// What is in the command lines of its processes.
 const TRACES: &[&str] = &[STEPS];
-/// The module with Kubernetes and what starts it, below the checkout.
-const MODULE: &str = "testbed/kubernetes";
-/// Kubernetes asks the linker which version it is; `go.mod` has it once more.
-const LINKER: &str = "-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3 \
-    -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36";
-/// Programs whose requirements cannot be met together with those of Kubernetes.
-const PROGRAMS: [&str; 2] = [
-    "sigs.k8s.io/kwok/cmd/kwok@v0.8.0",
-    "github.com/projectcontour/contour/cmd/contour@v1.33.8",
-];
-/// Files of modules: the module, where they are in it, and the folder that they are put in.
-const FILES: [(&str, &str, &str); 5] = [
-    (
-        "sigs.k8s.io/gateway-api@v1.3.0",
-        "config/crd/experimental",
-        "gateway-crds",
-    ),
-    (
-        "github.com/projectcontour/contour@v1.33.8",
-        "examples/contour/01-crds.yaml",
-        "contour-crds",
-    ),
-    (KWOK, "kustomize/stage/node/fast", STAGES),
-    (KWOK, "kustomize/stage/node/heartbeat-with-lease", STAGES),
-    (KWOK, "kustomize/stage/pod/fast", STAGES),
-];
-const KWOK: &str = "sigs.k8s.io/kwok@v0.8.0";
-const STAGES: &str = "kwok-stages";
 /// Below the target folder: where the cluster of whoever types `testbed up` is, and where that of the step.
 const OWN: &str = "testbed";
 const STEPS: &str = "testbed-of-tests";
 
-/// `cargo xtask testbed up [--nodes N] | down | status`.
+/// `cargo xtask testbed up [--nodes N] | down | status | build | applications`.
 pub(crate) fn run_verb(workspace: &Workspace, arguments: &[String]) -> Result {
     let (verb, options) = arguments
         .split_first()
-        .ok_or("`testbed` needs one of: up, down, status")?;
+        .ok_or("`testbed` needs one of: up, down, status, build, applications")?;
     let testbed = Testbed::of(workspace, OWN);
     match (verb.as_str(), options) {
         ("up", options) => {
@@ -76,12 +50,20 @@ pub(crate) fn run_verb(workspace: &Workspace, arguments: &[String]) -> Result {
         ("down", []) => testbed.down(),
         ("status", []) => match testbed.programs()? {
             Some(programs) => testbed.run(&programs, "status", &[]),
-            None => Err("no testbed runs here: `cargo xtask testbed up` starts one".into()),
+            None => Err(NOT_UP.into()),
         },
-        ("down" | "status", [option, ..]) => {
+        ("build", []) => programs(workspace).map(drop),
+        ("applications", []) => match testbed.programs()? {
+            Some(_) => in_a_cluster(workspace, &testbed.cluster()?),
+            None => Err(NOT_UP.into()),
+        },
+        ("build" | "down" | "status" | "applications", [option, ..]) => {
             Err(format!("`testbed {verb}` has no option `{option}`").into())
         }
-        _ => Err(format!("`testbed` has no verb `{verb}`; there are up, down, status").into()),
+        _ => Err(format!(
+            "`testbed` has no verb `{verb}`; there are up, down, status, build, applications"
+        )
+        .into()),
     }
 }
 
@@ -94,12 +76,15 @@ pub(crate) fn kubernetes(workspace: &Workspace) -> Result {
     testbed.up(workspace, &["--nodes".into(), SIMULATED.into()])?;
     let mut tests = workspace.command("cargo");
     tests.args(["test", "--package", "tappaas-k8s", "--test", "cluster"]);
+    // They wait for pods most of the time.
+    tests.args(["--", "--test-threads=6"]);
     let tested = run(tests.env("TAPPAAS_TESTBED", testbed.facts()));
     // Whole platforms, of which a cluster has one at a time.
     let mut operators = workspace.command("cargo");
     operators.args(["test", "--package", "tappaas", "--all-features"]);
     operators.args(["--test", "operator", "--", "--test-threads=1"]);
     let tested = tested.and_then(|()| run(operators.env("TAPPAAS_TESTBED", testbed.facts())));
+    let tested = tested.and_then(|()| in_a_cluster(workspace, &testbed.cluster()?));
     let traces = testbed.traces()?;
     let gone = testbed.down().and_then(|()| nothing_of(&traces));
     // Why the tests failed comes first: what they left may follow from it.
@@ -154,6 +139,20 @@ impl Testbed {
         self.folder.join("testbed.json")
     }
 
+    /// What is to be known of it by who uses it.
+    fn cluster(&self) -> Result<Cluster> {
+        Ok(Cluster {
+            program: Path::new(&self.fact("programs")?).join("testbed"),
+            kubeconfig: self.fact("kubeconfig")?.into(),
+            gateway: self
+                .fact("gateway")?
+                .trim_start_matches("http://")
+                .parse()?,
+            host: self.fact("host")?.parse()?,
+            registries: self.fact("registries")?.into(),
+        })
+    }
+
     /// Those that it was started with, if it was: the checkout may have others by now, or none that can be built.
     fn programs(&self) -> Result<Option<PathBuf>> {
         match self.facts().exists() {
@@ -181,118 +180,4 @@ impl Testbed {
         let (fact, _) = rest.split_once('"').ok_or_else(missing)?;
         Ok(fact.to_owned())
     }
-}
-
-fn programs(workspace: &Workspace) -> Result<PathBuf> {
-    let place = workspace.cache.join("testbed").join(key(workspace)?);
-    if place.exists() {
-        return Ok(place);
-    }
-    println!("Building the testbed's programs: about a quarter of an hour on two cores, once.");
-    let draft = place.with_extension(format!("new-{}", std::process::id()));
-    fs::create_dir_all(&draft)?;
-    if let Err(error) = build(workspace, &draft) {
-        fs::remove_dir_all(&draft)?;
-        return Err(error);
-    }
-    if let Err(error) = fs::rename(&draft, &place) {
-        fs::remove_dir_all(&draft)?;
-        // Another checkout may have been faster, and have made the same.
-        if !place.exists() {
-            return Err(error.into());
-        }
-    }
-    forget_others(&place)?;
-    Ok(place)
-}
-
-/// Keeps what was built last, and what is not finished nor a day old.
-fn forget_others(place: &Path) -> Result {
-    let all = place.parent().ok_or("a folder without a parent")?;
-    let age = |path: &Path| -> Result<Duration> { Ok(fs::metadata(path)?.modified()?.elapsed()?) };
-    let mut others = Vec::new();
-    for entry in fs::read_dir(all)?.flatten() {
-        let path = entry.path();
-        if path != place {
-            others.push((age(&path).unwrap_or_default(), path));
-        }
-    }
-    others.sort();
-    for (index, (age, path)) in others.iter().enumerate() {
-        if index >= KEPT && *age > UNFINISHED_MAX {
-            fs::remove_dir_all(path)?;
-        }
-    }
-    Ok(())
-}
-
-/// Other sources or another toolchain make other programs.
-fn key(workspace: &Workspace) -> Result<String> {
-    let mut hasher = DefaultHasher::new();
-    (LINKER, PROGRAMS, FILES, tools::ENVOY_WHEEL).hash(&mut hasher);
-    let version = workspace.command("go").arg("version").output()?;
-    version.stdout.hash(&mut hasher);
-    let module = workspace.root.join(MODULE);
-    for folder in [module.join("pause"), module.join("programs"), module] {
-        for path in files(&folder)? {
-            path.file_name().hash(&mut hasher);
-            fs::read(path)?.hash(&mut hasher);
-        }
-    }
-    Ok(format!("{:016x}", hasher.finish()))
-}
-
-/// The files of a folder, or the one file that it is, in order of their names.
-fn files(folder: &Path) -> Result<Vec<PathBuf>> {
-    if folder.is_file() {
-        return Ok(vec![folder.to_owned()]);
-    }
-    let entries = fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    let paths = entries.flatten().map(|entry| entry.path());
-    let mut files: Vec<_> = paths.filter(|path| path.is_file()).collect();
-    files.sort();
-    Ok(files)
-}
-
-fn build(workspace: &Workspace, draft: &Path) -> Result {
-    let go = |arguments: &[&str]| {
-        let mut command = workspace.command("go");
-        command.current_dir(workspace.root.join(MODULE));
-        command.args(arguments).env("CGO_ENABLED", "0");
-        command.env("GOBIN", draft);
-        command
-    };
-    for (name, package) in [
-        ("testbed", "."),
-        ("pause", "./pause"),
-        ("programs", "./programs"),
-    ] {
-        run(go(&["build", "-trimpath", "-ldflags", LINKER, "-o"])
-            .arg(draft.join(name))
-            .arg(package))?;
-    }
-    for program in PROGRAMS {
-        run(&mut go(&[
-            "install",
-            "-trimpath",
-            "-ldflags",
-            "-s -w",
-            program,
-        ]))?;
-    }
-    for (module, from, to) in FILES {
-        let (module, to) = (module_folder(module, draft)?, draft.join(to));
-        fs::create_dir_all(&to)?;
-        for path in files(&module.join(from))? {
-            let name = path.file_name().ok_or("a file without a name")?;
-            if name != "kustomization.yaml" {
-                fs::copy(&path, to.join(name))?;
-            }
-        }
-    }
-    fs::copy(
-        workspace.root.join(tools::ENVOY_PROGRAM),
-        draft.join("envoy"),
-    )?;
-    Ok(())
 }
