@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     net::TcpListener,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
@@ -23,15 +23,14 @@ pub(crate) struct World {
 
 impl World {
     /// Installs all but a running operator.
-    pub(crate) fn install(name: &str) -> Self {
+    pub(crate) fn install(name: &str, image: &str, replicas: u32) -> Self {
         let cluster = Cluster::find();
         let installation = Installation {
             namespace: format!("tappaas-{name}"),
             group: format!("{name}.tappaas.dev"),
-            // The operators here run beside the cluster.
-            image: "unused".to_owned(),
+            image: image.to_owned(),
             arguments: arguments(name),
-            replicas: 0,
+            replicas,
         };
         let objects = installation.objects();
         let list = json!({ "apiVersion": "v1", "kind": "List", "items": objects });
@@ -231,4 +230,9 @@ impl Drop for Operator {
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
+}
+
+/// The folder of this project's sources.
+pub(crate) fn sources() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
