@@ -29,14 +29,29 @@ func newProcesses(p *place) *processes {
 	return &processes{place: p, own: map[int]bool{}, ended: map[string]string{}}
 }
 
-// component starts one of the programs compiled into this one.
+// component starts one of the programs compiled into this one, and starts it again whenever somebody kills it.
 func (all *processes) component(name string, arguments ...string) error {
-	return all.start(name, exec.Command("/proc/self/exe", append([]string{name}, arguments...)...))
+	command := exec.Command("/proc/self/exe", append([]string{name}, arguments...)...)
+	return all.begin(name, command, func(state *os.ProcessState) {
+		status, is := state.Sys().(syscall.WaitStatus)
+		if !is || !status.Signaled() {
+			return
+		}
+		time.Sleep(time.Second)
+		if err := all.component(name, arguments...); err != nil {
+			fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		}
+	})
 }
 
 // start starts a program, whose output goes to a file of its name.
 func (all *processes) start(name string, command *exec.Cmd) error {
-	log, err := os.Create(all.place.file("log", name+".log"))
+	return all.begin(name, command, func(*os.ProcessState) {})
+}
+
+// begin starts a program, and says how it ended when it has.
+func (all *processes) begin(name string, command *exec.Cmd, ended func(*os.ProcessState)) error {
+	log, err := os.OpenFile(all.place.file("log", name+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return err
 	}
@@ -52,12 +67,13 @@ func (all *processes) start(name string, command *exec.Cmd) error {
 	go func() {
 		err := command.Wait()
 		all.lock.Lock()
-		defer all.lock.Unlock()
 		delete(all.own, command.Process.Pid)
 		all.ended[name] = fmt.Sprint("it ended: ", command.ProcessState)
+		all.lock.Unlock()
 		if err != nil {
 			fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
 		}
+		ended(command.ProcessState)
 	}()
 	return nil
 }

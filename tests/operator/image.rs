@@ -1,24 +1,29 @@
 //! The operator's image, built by the platform from these sources and served by its own registry.
 
-use std::{net::SocketAddr, path::PathBuf, process::Command, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, process::Command};
 
-use futures::{StreamExt as _, future};
-use tappaas::{Machine, MachineConfig, Package, RandomIds, SystemClock, registry};
+use futures::StreamExt as _;
+use tappaas::{IngressConfig, Package, Server, ServerConfig, tls::EdgeConfig};
 use tappaas_core::{
     backend::BuildId,
     model::{ApplicationKey, BuildObjectSpec},
 };
 use tempfile::TempDir;
-use tokio::net::TcpListener;
 
 use crate::{cluster::Cluster, world::sources};
 
 /// As the cluster's nodes know the registry.
 const HOST: &str = "images.test";
-/// Nothing of it is to run here.
+/// Nothing of it is to run here. Without the command it would be optimised, which takes several times as long.
 const MANIFEST: &str = r#"
 [build]
 stack = "scratch"
+command = """
+export CARGO_PROFILE_DEV_DEBUG=0 RUSTFLAGS='-C target-feature=+crt-static -C strip=symbols'
+cargo build --locked --bin tappaas --target x86_64-unknown-linux-gnu
+mkdir -p bin
+mv target/x86_64-unknown-linux-gnu/debug/tappaas bin/
+"""
 
 [processes.web]
 command = ["/app/bin/tappaas", "operator"]
@@ -29,39 +34,41 @@ replicas = 0
 pub(crate) struct Served {
     /// The image's name there.
     pub(crate) reference: String,
+    server: Server,
     _folder: TempDir,
 }
 
-/// Builds the image, and serves it for as long as the test runs.
+impl Served {
+    /// Ends all that runs for it.
+    pub(crate) async fn end(self) {
+        self.server.stop_applications().await.unwrap();
+    }
+}
+
+/// Deploys the sources as people would, and serves the image that comes of it for as long as the test runs.
 pub(crate) async fn build_and_serve(cluster: &Cluster) -> Served {
     let folder = tempfile::tempdir().unwrap();
-    let image = build(&folder).await;
-    let store = registry::Config::new(folder.path().join("registry"));
-    let store = registry::Store::open(store, Arc::new(SystemClock)).await;
-    let router = registry::server::router(store.unwrap(), Arc::new(RandomIds));
-    let listener = TcpListener::bind((cluster.fact("host"), 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(registry::server::serve(
-        listener,
-        router,
-        16,
-        future::pending(),
-    ));
-    introduce(cluster, address);
+    let mut config = ServerConfig::new(folder.path(), env!("CARGO_BIN_EXE_tappaas"));
+    config.ingress = IngressConfig::Edge(EdgeConfig {
+        listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+        ..EdgeConfig::default()
+    });
+    config.builder.limits.memory.0 = 8 << 30;
+    config.builder.toolchains = vec![toolchain()];
+    let host = cluster.fact("host").parse().unwrap();
+    config.registry.listen = Some(SocketAddr::new(host, 0));
+    let server = Server::open(config).await.unwrap();
+    let image = build(&server).await;
+    introduce(cluster, server.pulls().unwrap());
     Served {
         reference: format!("{HOST}/{image}"),
+        server,
         _folder: folder,
     }
 }
 
-/// Deploys the sources as people would, and returns the image that came of it.
-async fn build(folder: &TempDir) -> String {
-    let mut config = MachineConfig::new(folder.path(), env!("CARGO_BIN_EXE_tappaas"));
-    config.edge.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
-    config.builder.limits.memory.0 = 8 << 30;
-    config.builder.toolchains = vec![toolchain()];
-    let machine = Machine::open(config).await.unwrap();
-    let platform = machine.platform();
+async fn build(server: &Server) -> String {
+    let platform = server.platform();
     let key: ApplicationKey = "default/default/production/tappaas".parse().unwrap();
     let mut package = Package::read(sources(), Some(&key.name)).unwrap();
     package.manifest = MANIFEST.to_owned();
@@ -69,10 +76,12 @@ async fn build(folder: &TempDir) -> String {
     let settled = platform.settle(&key, &accepted).await;
     let log = match &settled {
         Ok(_) => String::new(),
-        Err(_) => log(&machine, &key).await,
+        Err(_) => log(server, &key).await,
     };
-    // Also after a failure: the edge would go on.
-    machine.stop_applications().await.unwrap();
+    if settled.is_err() {
+        // The edge would go on.
+        server.stop_applications().await.unwrap();
+    }
     let settled = settled.unwrap_or_else(|error| panic!("{error}\n{log}"));
     settled.status.image.unwrap().to_string()
 }
@@ -85,8 +94,8 @@ fn toolchain() -> PathBuf {
 }
 
 /// What the builds wrote.
-async fn log(machine: &Machine, key: &ApplicationKey) -> String {
-    let platform = machine.platform();
+async fn log(server: &Server, key: &ApplicationKey) -> String {
+    let platform = server.platform();
     let mut text = String::new();
     for build in platform.client().list::<BuildObjectSpec>(&key.scope()) {
         let id = BuildId(build.metadata.uid);

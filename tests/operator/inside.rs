@@ -43,4 +43,5 @@ async fn an_operator_in_the_cluster_serves_and_is_replaced_when_it_goes() {
     let environment = world.named("environments", ENVIRONMENT);
     cluster.kubectl(&["delete", &environment, "--timeout=120s"]);
     world.uninstall().await;
+    served.end().await;
 }

@@ -56,7 +56,7 @@ pub(crate) fn in_a_cluster(workspace: &Workspace, cluster: &Cluster) -> Result {
     let mut sample = podinfo(&scratch.path)?;
     // Nobody looks for a port there.
     sample.web = "port = 9898";
-    sample.inside = (&["/app/bin/podcli", "version"], "6.");
+    sample.inside = (&["/app/bin/podinfo", "--version"], "6.");
     sample.declare("", "")?;
     let registry = SocketAddr::new(cluster.host, free_port_at(cluster.host)?);
     cluster.introduce(REGISTRY, registry)?;
