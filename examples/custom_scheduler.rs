@@ -21,7 +21,7 @@ use tappaas::{
         },
         manifest::Manifest,
         memory,
-        model::{ApplicationKey, Source},
+        model::{ApplicationKey, Limits, Source},
         placement::{Capacity, Offer},
     },
 };
@@ -55,6 +55,8 @@ impl Scheduler for Fleet {
             finds_ports: each.iter().all(|can| can.finds_ports),
             keeps_logs: each.iter().all(|can| can.keeps_logs),
             namespaces: each.iter().any(|can| can.namespaces),
+            // Each machine would keep the limits by itself: together they would be as many times too high.
+            quotas: false,
             stop_signals: each.iter().all(|can| can.stop_signals),
         }
     }
@@ -64,8 +66,11 @@ impl Scheduler for Fleet {
         Ok(try_join_all(nodes).await?.concat())
     }
 
-    async fn prepare(&self, environment: &Scope) -> Result<Option<String>> {
-        let machines = self.machines.iter().map(|it| it.prepare(environment));
+    async fn prepare(&self, environment: &Scope, limits: &Limits) -> Result<Option<String>> {
+        let machines = self
+            .machines
+            .iter()
+            .map(|it| it.prepare(environment, limits));
         let names = try_join_all(machines).await?;
         Ok(names.into_iter().flatten().next())
     }

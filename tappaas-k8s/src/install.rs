@@ -235,6 +235,13 @@ pub(crate) fn workload_rules() -> Vec<PolicyRule> {
         ),
         rule("apps", &["deployments", "statefulsets"], &OBJECTS),
         rule("batch", &["jobs"], &["list", "create", "delete"]),
+        // Of pods that were not made some controllers tell by events alone.
+        rule("", &["events"], &["list"]),
+        rule(
+            "",
+            &["resourcequotas", "limitranges"],
+            &["create", "patch", "delete"],
+        ),
         rule(
             "policy",
             &["poddisruptionbudgets"],

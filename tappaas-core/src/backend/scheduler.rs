@@ -16,8 +16,8 @@ use crate::{
     Digest, Error, Name, Result, Scope, Timestamp,
     backend::{Image, VolumeId},
     model::{
-        ApplicationKey, Command, EnvValue, Port, Probes, Resources, RestartPolicy, Rollout, Stop,
-        User,
+        ApplicationKey, Command, EnvValue, Limits, Port, Probes, Resources, RestartPolicy, Rollout,
+        Stop, User,
     },
 };
 
@@ -58,6 +58,10 @@ use crate::{
 /// - `peer` always gives the same answer for the same question; instances reach that address only if their template names the peer.
 /// - `prepare` makes what an environment needs before anything of it runs, and names the namespace that it has then, if the scheduler has
 ///   such; again it changes nothing. Who only applies need not call it.
+/// - Where it [holds quotas](SchedulerCapabilities::quotas), all workloads of an environment together take no more than the limits last
+///   given to `prepare`: an instance beyond them is not placed, with the limit as its reason, until there is room or they are raised. What
+///   runs already goes on. Elsewhere `prepare` refuses limits with `Unsupported`, and changes nothing.
+/// - What somebody else changed of what keeps the limits is set right by the next `prepare`.
 /// - `discard` removes all that `prepare` made, once the environment's workloads have been removed; of an unknown environment it succeeds.
 ///   Until all of it is gone it is `Unavailable`.
 /// - `watch` names a workload soon after something about it changed; names may come twice or needlessly.
@@ -71,8 +75,8 @@ pub trait Scheduler: fmt::Debug + Send + Sync + 'static {
     /// The machines that instances can run on.
     async fn nodes(&self) -> Result<Vec<Node>>;
 
-    /// Makes what an environment needs.
-    async fn prepare(&self, environment: &Scope) -> Result<Option<String>>;
+    /// Makes what an environment needs, and sees to it that it keeps its limits.
+    async fn prepare(&self, environment: &Scope, limits: &Limits) -> Result<Option<String>>;
 
     /// Removes what an environment needed, once it has nothing in it any more.
     async fn discard(&self, environment: &Scope) -> Result<()>;
@@ -122,6 +126,8 @@ pub struct SchedulerCapabilities {
     pub keeps_logs: bool,
     /// Environments have namespaces ([`Scheduler::prepare`]).
     pub namespaces: bool,
+    /// An environment keeps the limits given to [`Scheduler::prepare`]; otherwise any are refused with `Unsupported`.
+    pub quotas: bool,
     /// Stop signals other than SIGTERM are obeyed; otherwise such a template is refused with `Unsupported`.
     pub stop_signals: bool,
 }

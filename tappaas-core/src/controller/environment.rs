@@ -10,6 +10,10 @@ use crate::{
     model::{Condition, ConditionKind, Environment, EnvironmentSpec, EnvironmentStatus, Truth},
 };
 
+/// How often an environment with limits is prepared again, should somebody have changed what keeps them.
+const RECHECK: Duration = Duration::from_secs(30);
+/// The reason, for programs, of what is not done because the scheduler keeps no limits.
+pub(super) const LIMITS_UNSUPPORTED: &str = "LimitsUnsupported";
 /// Marks environments that have something in a scheduler.
 const FINALIZER: &str = "tappaas.dev/environment";
 
@@ -32,11 +36,19 @@ impl Reconcile for EnvironmentController {
             return Ok(None);
         };
         let scope = inside(key)?;
-        match environment.metadata.deletion {
-            None => self.prepare(environment, &scope).await?,
-            Some(_) => self.discard(environment, &scope).await?,
+        if environment.metadata.deletion.is_some() {
+            self.discard(environment, &scope).await?;
+            return Ok(None);
         }
-        Ok(None)
+        if let Some(why) = self.refusal(&environment) {
+            let namespace = environment.status.namespace.clone();
+            let status = self.status(&environment, namespace, why);
+            self.record(environment, status).await?;
+            return Ok(None);
+        }
+        let limited = !environment.spec.limits.is_unlimited();
+        self.prepare(environment, &scope).await?;
+        Ok(limited.then_some(RECHECK))
     }
 
     async fn wakes(&self) -> Result<BoxStream<'static, Key>> {
@@ -55,6 +67,20 @@ impl Reconcile for EnvironmentController {
 }
 
 impl EnvironmentController {
+    /// Why an environment is not prepared as it is. What was prepared before stays as it was.
+    fn refusal(&self, environment: &Environment) -> Option<(Truth, &'static str, String)> {
+        let spec = &environment.spec;
+        if let Err(error) = spec.check() {
+            return Some((Truth::False, "Invalid", Chain(&error).to_string()));
+        }
+        if !self.context.backends.scheduler.capabilities().quotas
+            && let Err(error) = spec.limits.refuse()
+        {
+            return Some((Truth::False, LIMITS_UNSUPPORTED, Chain(&error).to_string()));
+        }
+        None
+    }
+
     async fn prepare(&self, mut environment: Environment, scope: &Scope) -> Result<()> {
         let scheduler = &self.context.backends.scheduler;
         let finalizers = &mut environment.metadata.finalizers;
@@ -64,7 +90,8 @@ impl EnvironmentController {
             finalizers.push(FINALIZER.to_owned());
             environment = self.context.client.update_finalizers(&environment).await?;
         }
-        let (namespace, why) = match scheduler.prepare(scope).await {
+        let prepared = scheduler.prepare(scope, &environment.spec.limits).await;
+        let (namespace, why) = match prepared {
             Ok(namespace) => (namespace, Ok(())),
             Err(error) => (environment.status.namespace.clone(), Err(error)),
         };

@@ -4,7 +4,7 @@ use futures::{StreamExt, stream, stream::BoxStream};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use crate::{
-    Key, Kind, Scope,
+    Key, Kind, Name, Scope,
     client::{Change, Client, Held, Reference},
     model::{ApplicationSpec, ReleaseSpec},
 };
@@ -47,6 +47,17 @@ pub(super) fn named_application(_: &Client, object: Option<&Held>, key: &Key) ->
     name.map(|name| Key::new(Kind::Application, key.scope.clone(), name))
         .into_iter()
         .collect()
+}
+
+/// The applications in an environment.
+pub(super) fn applications_inside(client: &Client, _: Option<&Held>, key: &Key) -> Vec<Key> {
+    match (key.scope.names(), Name::new(&key.name)) {
+        ([tenant, project], Ok(name)) => {
+            let inside = Scope::environment(tenant.clone(), project.clone(), name);
+            client.keys(Kind::Application, &inside)
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// The applications that an application is or was bound to, as far as its kept releases tell.

@@ -12,7 +12,7 @@ use crate::{
         self, Exec, ExecRequest, LogLine, LogRequest, Node, Peer, PeerAddress,
         SchedulerCapabilities, Workload, WorkloadId, WorkloadStatus,
     },
-    model::{ApplicationKey, Command},
+    model::{ApplicationKey, Command, Limits},
     placement::{Capacity, Offer},
 };
 
@@ -87,6 +87,7 @@ impl backend::Scheduler for Scheduler {
             finds_ports: true,
             keeps_logs: true,
             namespaces: false,
+            quotas: false,
             stop_signals: true,
         }
     }
@@ -95,7 +96,8 @@ impl backend::Scheduler for Scheduler {
         Ok(self.workloads.nodes())
     }
 
-    async fn prepare(&self, _: &Scope) -> Result<Option<String>> {
+    async fn prepare(&self, _: &Scope, limits: &Limits) -> Result<Option<String>> {
+        limits.refuse()?;
         Ok(None)
     }
 

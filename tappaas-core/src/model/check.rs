@@ -1,4 +1,4 @@
-//! What types cannot say of an application, however it came here: from a manifest, through the library, or as an object.
+//! What types cannot say of applications and environments, however they came here: from a manifest, through the library, or as an object.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    ApplicationContent, ApplicationSpec, Host, Port, Probe, ProbeCheck, Process, Protocol, Rollout,
-    RouteSpec, Stop,
+    ApplicationContent, ApplicationSpec, EnvironmentSpec, Host, Limits, Port, Probe, ProbeCheck,
+    Process, Protocol, Rollout, RouteSpec, Stop,
 };
 use crate::{Error, Name, Result, controller::application::RELEASE_PROCESS};
 
@@ -27,6 +27,8 @@ const VARIABLE_MAX: usize = 256;
 const EACH_MAX: usize = 50;
 /// The most of each thing that an application has by name.
 const PARTS_MAX: usize = 500;
+/// The most that a limit of an environment can be: what no backend counts beyond.
+const LIMIT_MAX: u64 = 1 << 53;
 
 impl ApplicationSpec {
     /// Refuses an application whose parts do not fit together.
@@ -39,6 +41,41 @@ impl ApplicationSpec {
             if *count > INSTANCES_MAX {
                 let message = format!("a process has at most {INSTANCES_MAX} instances");
                 return wrong(format!("scale.{process}"), message);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl EnvironmentSpec {
+    /// Refuses an environment whose limits nobody could keep.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the field.
+    pub fn check(&self) -> Result<()> {
+        self.limits.check()
+    }
+}
+
+impl Limits {
+    /// Refuses limits that nobody could keep.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the field.
+    pub fn check(&self) -> Result<()> {
+        for (field, limit) in [
+            ("cpuMillis", self.cpu_millis),
+            ("memory", self.memory),
+            ("instances", self.instances.map(u64::from)),
+            ("storage", self.storage),
+        ] {
+            let field = format!("limits.{field}");
+            match limit {
+                Some(0) => return wrong(field, "a limit is at least 1; without one leave it out"),
+                Some(limit) if limit > LIMIT_MAX => {
+                    return wrong(field, format!("a limit is at most {LIMIT_MAX}"));
+                }
+                Some(_) | None => {}
             }
         }
         Ok(())

@@ -2,7 +2,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Condition, Spec, Typed};
-use crate::Kind;
+use crate::{Error, Kind, Result};
 
 /// A stage of a project.
 pub type Environment = Typed<EnvironmentSpec>;
@@ -10,11 +10,54 @@ pub type Environment = Typed<EnvironmentSpec>;
 /// What a user wants of an environment.
 #[derive(Clone, Debug, Default, JsonSchema, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct EnvironmentSpec {}
+pub struct EnvironmentSpec {
+    /// The most that all applications in it may take together.
+    #[serde(skip_serializing_if = "Limits::is_unlimited")]
+    pub limits: Limits,
+}
 
 impl Spec for EnvironmentSpec {
     const KIND: Kind = Kind::Environment;
     type Status = EnvironmentStatus;
+}
+
+/// The most that all applications of an environment may take together. What is not given has no limit.
+#[derive(Clone, Copy, Debug, Default, Eq, JsonSchema, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Limits {
+    /// CPU of all instances, in thousandths of a core.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_millis: Option<u64>,
+    /// Memory of all instances, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
+    /// Instances, those that are stopping and those that a rollout adds included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instances: Option<u32>,
+    /// Sizes of all volumes, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage: Option<u64>,
+}
+
+impl Limits {
+    /// Says whether nothing is limited.
+    pub fn is_unlimited(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Refuses every limit, for schedulers that keep none.
+    ///
+    /// # Errors
+    /// `Unsupported` unless nothing is limited.
+    pub fn refuse(&self) -> Result<()> {
+        match self.is_unlimited() {
+            true => Ok(()),
+            false => Err(Error::unsupported(Self::UNSUPPORTED)),
+        }
+    }
+
+    pub(crate) const UNSUPPORTED: &str =
+        "this platform's scheduler cannot keep limits: take `limits` out of the environment";
 }
 
 /// What controllers found about an environment.

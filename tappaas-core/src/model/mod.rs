@@ -18,7 +18,7 @@ pub use application::{
 };
 pub use build::{Build, BuildObjectSpec, BuildPhase, BuildStatus};
 pub use condition::{Condition, ConditionKind, Truth};
-pub use environment::{Environment, EnvironmentSpec, EnvironmentStatus};
+pub use environment::{Environment, EnvironmentSpec, EnvironmentStatus, Limits};
 pub use host::{Host, HostClaim, HostClaimSpec, HostClaimStatus};
 pub use operation::{Operation, OperationSpec, OperationState, OperationStatus, OperationVerb};
 pub use process::{

@@ -3,7 +3,7 @@ use crate::{
     Error, ErrorKind, Key, Kind, Metadata, Name, Precondition, Result, Scope,
     backend::VolumeId,
     model::{
-        Application, Environment, EnvironmentSpec, Release, ReleasePhase, VolumeObject,
+        Application, Environment, EnvironmentSpec, Limits, Release, ReleasePhase, VolumeObject,
         VolumeObjectSpec,
     },
 };
@@ -33,6 +33,28 @@ impl Platform {
             }
             created => created.map(drop),
         }
+    }
+
+    /// Sets what all applications of an environment may take together.
+    ///
+    /// # Errors
+    /// `Invalid` for a limit that nobody could keep; `Unsupported` if the scheduler keeps none; `NotFound` without the environment;
+    /// `Conflict` while it is being removed.
+    pub async fn limit_environment(&self, environment: &Scope, limits: Limits) -> Result<()> {
+        self.require_environment(environment)?;
+        limits.check()?;
+        if !self.backends().scheduler.capabilities().quotas {
+            limits.refuse()?;
+        }
+        let (Some(project), Some(name)) = (environment.parent(), environment.names().last()) else {
+            return Err(Error::invalid("the whole cluster is no environment"));
+        };
+        let change = |found: &mut Environment| {
+            found.spec.limits = limits;
+            Ok(())
+        };
+        let changed = self.client().modify(&project, name.as_str(), change).await;
+        changed.map(drop)
     }
 
     /// Refuses an environment that does not exist.

@@ -102,7 +102,8 @@ impl Platform {
     /// Changes how many instances run.
     ///
     /// # Errors
-    /// `NotFound` without the application or a release that has the process; `Invalid` for more than one instance of a process with a volume.
+    /// `NotFound` without the application or a release that has the process; `Invalid` for more than one instance of a process with a
+    /// volume; `Unsupported` in an environment with limits that the scheduler cannot keep.
     pub async fn scale(
         &self,
         key: &ApplicationKey,
@@ -127,6 +128,9 @@ impl Platform {
                     "a process has at most {INSTANCES_MAX} instances"
                 )));
             }
+        }
+        if !self.backends().scheduler.capabilities().quotas {
+            self.context.limits(key)?.refuse()?;
         }
         let before = self.application(key)?.metadata.generation;
         let application = self

@@ -353,7 +353,7 @@ impl KubernetesScheduler {
     }
 
     /// Applies an object by server-side apply. Fields that others set and this does not stay theirs.
-    async fn apply<K: Namespaced>(&self, object: &K) -> Result<()> {
+    pub(super) async fn apply<K: Namespaced>(&self, object: &K) -> Result<()> {
         let (api, name) = self.place(object);
         let parameters = PatchParams::apply(names::MANAGER).force();
         let applied = within(api.patch(&name, &parameters, &Patch::Apply(object))).await;

@@ -10,7 +10,9 @@ mod observing;
 mod parts;
 mod placing;
 mod pod;
+mod quotas;
 mod record;
+mod refusals;
 mod settings;
 mod watching;
 
@@ -28,7 +30,7 @@ use tappaas_core::{
         Exec, ExecRequest, LogLine, LogRequest, Node, Peer, PeerAddress, Scheduler,
         SchedulerCapabilities, Track, Workload, WorkloadId, WorkloadStatus,
     },
-    model::ApplicationKey,
+    model::{ApplicationKey, Limits},
     placement::{Capacity, Offer},
 };
 
@@ -122,6 +124,7 @@ impl Scheduler for KubernetesScheduler {
             finds_ports: false,
             keeps_logs: false,
             namespaces: true,
+            quotas: true,
             stop_signals: false,
         }
     }
@@ -133,8 +136,9 @@ impl Scheduler for KubernetesScheduler {
         Ok(found.items.iter().map(node).collect())
     }
 
-    async fn prepare(&self, environment: &Scope) -> Result<Option<String>> {
+    async fn prepare(&self, environment: &Scope, limits: &Limits) -> Result<Option<String>> {
         self.namespaces.prepare(environment).await?;
+        self.limit(environment, limits).await?;
         Ok(Some(namespace(environment)))
     }
 

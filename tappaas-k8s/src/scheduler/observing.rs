@@ -44,7 +44,12 @@ impl KubernetesScheduler {
         let now = self.clock.now();
         let pods = self.pods(id).await?;
         let waiting = self.waiting(id, &pods).await?;
-        let unplaced = placing::unplaced(last, &pods, &waiting);
+        let bare = match record.form {
+            Form::Jobs => self.bare(id, &pods).await?,
+            Form::Deployment | Form::StatefulSet => Vec::new(),
+        };
+        let mut unplaced = placing::unplaced(&pods, &waiting);
+        let refused = self.refused(id, last, &pods, &bare).await?;
         // Where nothing is wanted any more, what was never placed still has to go.
         let stopped = record.counts.values().all(|count| *count == 0);
         let is_instance = |pod: &&Pod| {
@@ -59,9 +64,10 @@ impl KubernetesScheduler {
             }
         });
         let mut instances: Vec<_> = placed.collect();
-        if record.form == Form::Jobs {
-            instances.extend(self.without_pods(id, &pods).await?);
-        }
+        // What is refused its pod has no place.
+        let made = |job: &&Job| stopped || !refused.jobs.contains(&job.name_any());
+        instances.extend(bare.iter().filter(made).map(of_job));
+        unplaced.extend(refused.unplaced);
         instances.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
         retire(&mut instances, &record.counts);
         Ok(Some(WorkloadStatus {
@@ -120,8 +126,8 @@ impl KubernetesScheduler {
         Ok(None)
     }
 
-    /// Instances whose job is there, but no pod of it: not yet, or not any more.
-    async fn without_pods(&self, id: &WorkloadId, pods: &[Pod]) -> Result<Vec<InstanceStatus>> {
+    /// The jobs that have no pod: not yet, or not any more.
+    async fn bare(&self, id: &WorkloadId, pods: &[Pod]) -> Result<Vec<Job>> {
         let request = ListParams::default().labels(&names::query(&names::selected(id)));
         let jobs = within(self.api::<Job>(id).list(&request)).await;
         let jobs = jobs.map_err(|error| failure(format!("cannot list the jobs of {id}"), error))?;
@@ -129,8 +135,9 @@ impl KubernetesScheduler {
             let mut owners = pods.iter().flat_map(|pod| pod.owner_references());
             owners.any(|owner| Some(&owner.uid) == job.metadata.uid.as_ref())
         };
-        let bare = jobs.items.iter().filter(|job| !has_pod(job));
-        Ok(bare.map(of_job).collect())
+        let mut bare = jobs.items;
+        bare.retain(|job| !has_pod(job));
+        Ok(bare)
     }
 
     /// The pods of a workload, those that end included.

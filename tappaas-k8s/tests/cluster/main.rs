@@ -5,6 +5,7 @@ mod cluster;
 mod ingress;
 mod kinds;
 mod leader;
+mod limits;
 mod node;
 mod permissive;
 mod platform;

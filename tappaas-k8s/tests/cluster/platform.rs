@@ -15,8 +15,8 @@ use tappaas_core::{
     controller::Settings,
     memory,
     model::{
-        ApplicationContent, ApplicationKey, Command, Operation, OperationSpec, OperationState,
-        Process, Rollout, Source,
+        ApplicationContent, ApplicationKey, Command, Condition, EnvironmentSpec, Limits, Operation,
+        OperationSpec, OperationState, Process, Rollout, Source, Truth,
     },
     platform::{Accepted, Backends, Deployment, Platform},
 };
@@ -118,6 +118,23 @@ impl World {
         };
         let accepted = self.platform.deploy(&self.key, deployment).await.unwrap();
         self.ended(&accepted).await
+    }
+
+    /// Limits the environment, and waits until the cluster keeps to it.
+    async fn limited(&self, limits: Limits) {
+        let (platform, scope) = (&self.platform, self.key.scope());
+        platform.limit_environment(&scope, limits).await.unwrap();
+        let (project, name) = (scope.parent().unwrap(), self.key.environment.as_str());
+        let client = platform.client();
+        until("the limits are kept", async || {
+            let found = client.get::<EnvironmentSpec>(&project, name)?.unwrap();
+            let kept = |one: &Condition| {
+                one.status == Truth::True && one.observed_generation == found.metadata.generation
+            };
+            Ok(found.status.conditions.iter().any(kept).then_some(()))
+        })
+        .await
+        .unwrap();
     }
 
     async fn ended(&self, accepted: &Accepted) -> Operation {
@@ -319,4 +336,35 @@ async fn what_somebody_changed_by_hand_is_set_right() {
     let destroyed = world.platform.destroy(&world.key).await.unwrap();
     let destroyed = world.ended(&destroyed).await;
     world.healthy(destroyed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_limits_of_its_environment_leave_no_room_for_is_said_until_there_is() {
+    let world = World::new("limited", 50).await;
+    let one = |most| Limits {
+        instances: Some(most),
+        ..Limits::default()
+    };
+    world.limited(one(1)).await;
+    let deployment = Deployment {
+        content: world.content(&["/program", "serve", "one", "1ms"]),
+        scale: BTreeMap::from([(web_name(), 2)]),
+    };
+    let accepted = world.platform.deploy(&world.key, deployment).await.unwrap();
+    until("the application says so", async || {
+        let message = world.platform.application(&world.key)?.status.message;
+        Ok(message
+            .contains("limits of its environment leave no room")
+            .then_some(()))
+    })
+    .await
+    .unwrap();
+    world.limited(one(3)).await;
+    let first = world.ended(&accepted).await;
+    world.healthy(first).await;
+    world.answers("one /x").await;
+    let destroyed = world.platform.destroy(&world.key).await.unwrap();
+    let destroyed = world.ended(&destroyed).await;
+    world.healthy(destroyed).await;
+    world.limited(Limits::default()).await;
 }

@@ -8,7 +8,7 @@ use tappaas_core::{
         self, Exec, ExecRequest, LogLine, LogRequest, Node, Peer, PeerAddress, Registry,
         SchedulerCapabilities, Workload, WorkloadId, WorkloadStatus,
     },
-    model::ApplicationKey,
+    model::{ApplicationKey, Limits},
 };
 use tokio::task::JoinHandle;
 
@@ -102,6 +102,7 @@ impl backend::Scheduler for Scheduler {
             finds_ports: true,
             keeps_logs: true,
             namespaces: false,
+            quotas: false,
             stop_signals: true,
         }
     }
@@ -110,7 +111,8 @@ impl backend::Scheduler for Scheduler {
         Ok(vec![self.world.ground.node.clone()])
     }
 
-    async fn prepare(&self, _: &Scope) -> Result<Option<String>> {
+    async fn prepare(&self, _: &Scope, limits: &Limits) -> Result<Option<String>> {
+        limits.refuse()?;
         Ok(None)
     }
 

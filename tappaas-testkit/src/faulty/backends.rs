@@ -14,7 +14,7 @@ use tappaas_core::{
         SecretStore, SecretVersion, Signal, Tag, Volume, VolumeId, VolumeStatus, Volumes, Workload,
         WorkloadId, WorkloadStatus,
     },
-    model::ApplicationKey,
+    model::{ApplicationKey, Limits},
 };
 
 use super::Faulty;
@@ -29,8 +29,8 @@ impl<T: Scheduler + ?Sized> Scheduler for Faulty<T> {
         self.call("nodes", || self.inner.nodes()).await
     }
 
-    async fn prepare(&self, environment: &Scope) -> Result<Option<String>> {
-        self.call("prepare", || self.inner.prepare(environment))
+    async fn prepare(&self, environment: &Scope, limits: &Limits) -> Result<Option<String>> {
+        self.call("prepare", || self.inner.prepare(environment, limits))
             .await
     }
 

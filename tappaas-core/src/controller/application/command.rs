@@ -85,6 +85,17 @@ fn judge(snapshot: &Snapshot, release: &Release, draft: &mut Draft) {
             let reason = format!("the release command {how}");
             plan::fail(snapshot, release, draft, reason);
         }
-        None => plan::overdue(snapshot, release, "the release command did not end", draft),
+        None => {
+            let unplaced = status.into_iter().flat_map(|status| &status.unplaced);
+            let reasons: Vec<_> = unplaced.flat_map(|it| it.reasons.clone()).collect();
+            let open = match reasons.as_slice() {
+                [] => "the release command did not end".to_owned(),
+                reasons => format!(
+                    "the release command did not run: {}; not so",
+                    reasons.join(", ")
+                ),
+            };
+            plan::overdue(snapshot, release, &open, draft);
+        }
     }
 }

@@ -29,7 +29,7 @@ pub use template::{RELEASE_PROCESS, processes};
 
 use super::{Context, drive::Reconcile, wakes};
 use crate::{
-    Chain, Digest, Error, Key, Kind, Result, Scope,
+    Chain, Digest, Error, ErrorKind, Key, Kind, Result, Scope,
     model::{ApplicationKey, ApplicationSpec, OperationSpec, Release, ReleasePhase, ReleaseStatus},
 };
 
@@ -79,7 +79,7 @@ impl Reconcile for ApplicationController {
                     next = Some(next.map_or(RETRY, |next| next.min(RETRY)));
                 }
                 // What is refused now is refused again: nobody would ever learn why the release does not come.
-                Err(error) if error.kind().refused() && tried.is_some() => {
+                Err(error) if snapshot.is_final(&error) && tried.is_some() => {
                     let judge = tried.and_then(|release| snapshot.refuse(release, &error));
                     match judge {
                         Some(judge) => self.context.execute(&snapshot, judge).await?,
@@ -98,12 +98,16 @@ impl Reconcile for ApplicationController {
         let client = &self.context.client;
         let own = wakes::objects(client, Kind::Application, |_, _, key| vec![key.clone()]);
         let callee = wakes::objects(client, Kind::Application, wakes::bound_applications);
+        let around = wakes::objects(client, Kind::Environment, wakes::applications_inside);
         let releases = wakes::objects(client, Kind::Release, wakes::named_application);
         let builds = wakes::objects(client, Kind::Build, wakes::named_application);
         let operations = wakes::objects(client, Kind::Operation, wakes::named_application);
         let workloads = self.context.backends.scheduler.watch().await?;
         let workloads = workloads.map(|id| id.application.object()).boxed();
-        Ok(stream::select_all([own, callee, releases, builds, operations, workloads]).boxed())
+        Ok(
+            stream::select_all([own, callee, around, releases, builds, operations, workloads])
+                .boxed(),
+        )
     }
 
     /// Also applications that are gone, but with operations that nobody has ended.
@@ -136,15 +140,24 @@ impl Snapshot {
         self
     }
 
-    /// The release that has not ended and that a step brings instances of.
+    /// The release that has not ended and that a step brings instances of, or a volume for.
     fn tried(&self, step: &Step) -> Option<u64> {
-        let Step::ApplyWorkload(workload) = step else {
-            return None;
-        };
         let latest = self.releases.last()?;
         let version = latest.spec.version;
-        let brings = workload.releases.iter().any(|set| set.release == version);
+        let brings = match step {
+            Step::ApplyWorkload(workload) => {
+                workload.releases.iter().any(|set| set.release == version)
+            }
+            Step::ApplyVolume(_) => true,
+            _ => false,
+        };
         (brings && !latest.status.phase.ended()).then_some(version)
+    }
+
+    /// Says whether what failed so fails until somebody changes something. Where limits are kept, those of the environment are meant.
+    fn is_final(&self, error: &Error) -> bool {
+        let limited = self.quotas && self.limits.storage.is_some();
+        error.kind().refused() || (limited && error.kind() == ErrorKind::Exhausted)
     }
 
     /// Records that a release cannot run.

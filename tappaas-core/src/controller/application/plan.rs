@@ -261,6 +261,14 @@ fn roll(snapshot: &Snapshot, goal: Option<&Release>, routing: Option<&Release>, 
         draft.wait(super::RETRY);
     }
     let drifts = |status: &WorkloadStatus| status.drift.is_some();
+    // What is in the way of an instance that is not even there, nobody tells of.
+    let lacks = |status: &WorkloadStatus| {
+        let counts = status.counts.values().map(|count| *count as usize);
+        status.instances.len() < counts.sum()
+    };
+    if !snapshot.stepwise && snapshot.workloads.values().any(lacks) {
+        draft.wait(super::RETRY);
+    }
     if routes::pending(snapshot).next().is_some() || snapshot.workloads.values().any(drifts) {
         draft.wait(super::RETRY);
     }

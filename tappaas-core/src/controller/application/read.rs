@@ -2,13 +2,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Caller, Snapshot, Unreached, routes, template};
 use crate::{
-    Chain, Kind, ListRequest, Name, Object, Result,
+    Chain, Kind, ListRequest, Name, Object, Result, Scope,
     backend::{PeerAddress, RouteId, WorkloadId, WorkloadStatus},
     client::Reference,
     controller::Context,
     model::{
-        Application, ApplicationKey, ApplicationSpec, Build, BuildObjectSpec, Host, HostClaim,
-        HostClaimSpec, Operation, OperationSpec, Release, ReleaseSpec,
+        Application, ApplicationKey, ApplicationSpec, Build, BuildObjectSpec, EnvironmentSpec,
+        Host, HostClaim, HostClaimSpec, Limits, Operation, OperationSpec, Release, ReleaseSpec,
     },
 };
 
@@ -33,6 +33,7 @@ impl Context {
         key: &ApplicationKey,
         application: Application,
     ) -> Result<Snapshot> {
+        let scheduler = self.backends.scheduler.capabilities();
         let mut snapshot = Snapshot {
             key: key.clone(),
             releases: self.releases(key),
@@ -47,8 +48,10 @@ impl Context {
             callers: Vec::new(),
             callers_missing: false,
             callers_leaving: false,
+            limits: self.limits(key)?,
+            quotas: scheduler.quotas,
             sources: self.backends.builder.capabilities().sources,
-            stepwise: self.backends.scheduler.capabilities().stepwise,
+            stepwise: scheduler.stepwise,
             redirect: routes::redirect(&self.backends.ingress.capabilities()),
             now: self.clock.now(),
             settings: self.settings.clone(),
@@ -62,6 +65,17 @@ impl Context {
         snapshot.remains = self.remains(&snapshot).await?;
         snapshot.routes = self.routes(&snapshot).await?;
         Ok(snapshot)
+    }
+
+    /// What may be taken in the environment of an application; one that is not known yet limits nothing.
+    pub(crate) fn limits(&self, key: &ApplicationKey) -> Result<Limits> {
+        let scope = Scope::project(key.tenant.clone(), key.project.clone());
+        let environment = self
+            .client
+            .get::<EnvironmentSpec>(&scope, key.environment.as_str())?;
+        Ok(environment
+            .map(|found| found.spec.limits)
+            .unwrap_or_default())
     }
 
     pub(crate) fn releases(&self, key: &ApplicationKey) -> Vec<Release> {
@@ -115,7 +129,7 @@ impl Context {
         let claim = |host: Host| -> Result<Option<(Host, ApplicationKey)>> {
             let claim: Option<HostClaim> = self
                 .client
-                .get::<HostClaimSpec>(&crate::Scope::cluster(), &host.claim())?;
+                .get::<HostClaimSpec>(&Scope::cluster(), &host.claim())?;
             Ok(claim.map(|claim| (host, claim.spec.application)))
         };
         hosts.filter_map(|host| claim(host).transpose()).collect()

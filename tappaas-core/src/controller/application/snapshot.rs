@@ -9,7 +9,7 @@ use crate::{
     backend::{PeerAddress, RouteId, RouteStatus, VolumeId, WorkloadId, WorkloadStatus},
     controller::{FINALIZER, Settings},
     model::{
-        Application, ApplicationKey, ApplicationSpec, Build, Host, Operation, Release,
+        Application, ApplicationKey, ApplicationSpec, Build, Host, Limits, Operation, Release,
         check::INSTANCES_MAX,
     },
 };
@@ -45,6 +45,10 @@ pub struct Snapshot {
     pub callers_missing: bool,
     /// One of them is being destroyed. What it was bound to may be forgotten together with it: then nobody tells that it is gone.
     pub callers_leaving: bool,
+    /// What all applications of its environment may take together.
+    pub limits: Limits,
+    /// The scheduler sees to it that these limits are kept.
+    pub quotas: bool,
     /// The builder builds source code, and does not take images alone.
     pub sources: bool,
     /// The scheduler rolls step by step, not by itself.

@@ -6,8 +6,10 @@ use super::{
 use crate::{
     Chain,
     backend::{BuildOutcome, Image},
+    controller::environment::LIMITS_UNSUPPORTED,
     model::{
-        Build, BuildObjectSpec, BuildPhase, Release, ReleasePhase, ReleaseSpec, ReleaseStatus,
+        Build, BuildObjectSpec, BuildPhase, Limits, Release, ReleasePhase, ReleaseSpec,
+        ReleaseStatus,
     },
 };
 
@@ -56,6 +58,11 @@ pub(super) fn choose<'a>(snapshot: &'a Snapshot, draft: &mut Draft) -> Target<'a
     {
         cancel_builds(snapshot, None, draft);
         return Target::Release(latest);
+    }
+    if !snapshot.quotas && !snapshot.limits.is_unlimited() {
+        cancel_builds(snapshot, None, draft);
+        // What ran before the limits came goes on.
+        return Target::refused(LIMITS_UNSUPPORTED, Limits::UNSUPPORTED);
     }
     match image(snapshot, draft) {
         Ok((image, outcome)) => {

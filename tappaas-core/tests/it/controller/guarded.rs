@@ -11,7 +11,7 @@ use tappaas_core::{
         PeerAddress, Route, RouteId, RouteStatus, Scheduler, SchedulerCapabilities, Signal,
         Workload, WorkloadId, WorkloadStatus,
     },
-    model::ApplicationKey,
+    model::{ApplicationKey, Limits},
 };
 
 /// What a backend is about to be asked.
@@ -112,8 +112,8 @@ impl<T: Scheduler + ?Sized> Scheduler for Guarded<T> {
         self.inner.nodes().await
     }
 
-    async fn prepare(&self, environment: &Scope) -> Result<Option<String>> {
-        self.inner.prepare(environment).await
+    async fn prepare(&self, environment: &Scope, limits: &Limits) -> Result<Option<String>> {
+        self.inner.prepare(environment, limits).await
     }
 
     async fn discard(&self, environment: &Scope) -> Result<()> {

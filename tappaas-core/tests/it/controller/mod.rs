@@ -7,6 +7,7 @@ mod commands;
 mod garbage;
 mod guarded;
 mod hosts;
+mod limits;
 mod refusals;
 mod rollouts;
 mod scaling;

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use tappaas_core::{
     ErrorKind,
     backend::{InstanceId, InstanceState, Mount, ReleaseSet, Template, Workload, WorkloadStatus},
-    model::EnvValue,
+    model::{EnvValue, Limits},
 };
 
 use super::{SchedulerFixture, Stage};
@@ -281,13 +281,22 @@ pub async fn remove_leaves_nothing_and_may_be_repeated(fixture: &dyn SchedulerFi
 pub async fn an_environment_is_prepared_once(fixture: &dyn SchedulerFixture) -> Verdict {
     let mut stage = Stage::new(fixture);
     let environment = stage.id.application.scope();
-    let first = stage.scheduler.prepare(&environment).await?;
-    let again = stage.scheduler.prepare(&environment).await?;
+    let first = stage
+        .scheduler
+        .prepare(&environment, &Limits::default())
+        .await?;
+    let again = stage
+        .scheduler
+        .prepare(&environment, &Limits::default())
+        .await?;
     ensure!(first == again, "{first:?} was {again:?} the second time");
     let template = stage.serving("a").await;
     stage.apply(&[(1, 1, &template)]).await?;
     stage.ready(1).await?;
-    let then = stage.scheduler.prepare(&environment).await?;
+    let then = stage
+        .scheduler
+        .prepare(&environment, &Limits::default())
+        .await?;
     ensure!(first == then, "{first:?} became {then:?}");
     stage.ready(1).await?;
     Ok(())
@@ -301,7 +310,7 @@ pub async fn a_discarded_environment_leaves_nothing(fixture: &dyn SchedulerFixtu
     let scheduler = stage.scheduler.clone();
     let environment = stage.id.application.scope();
     scheduler.discard(&environment).await?;
-    scheduler.prepare(&environment).await?;
+    scheduler.prepare(&environment, &Limits::default()).await?;
     let template = stage.serving("a").await;
     stage.apply(&[(1, 1, &template)]).await?;
     stage.ready(1).await?;

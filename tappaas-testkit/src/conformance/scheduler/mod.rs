@@ -4,6 +4,7 @@ mod desired;
 mod ending;
 mod health;
 mod inside;
+mod limits;
 mod reading;
 mod stage;
 
@@ -19,6 +20,7 @@ pub use desired::*;
 pub use ending::*;
 pub use health::*;
 pub use inside::*;
+pub use limits::*;
 pub use reading::*;
 pub use stage::Stage;
 pub(crate) use stage::with_port;
@@ -67,6 +69,8 @@ macro_rules! scheduler_conformance {
             remove_leaves_nothing_and_may_be_repeated
             an_environment_is_prepared_once
             a_discarded_environment_leaves_nothing
+            instances_beyond_the_limits_of_their_environment_are_not_placed
+            limits_that_cannot_be_kept_are_refused
             list_names_what_something_is_left_of
             a_volume_for_writing_is_held_by_one_instance_at_a_time
             an_instance_is_ready_only_while_its_readiness_probe_succeeds
