@@ -57,6 +57,7 @@ impl Scheduler for Fleet {
             namespaces: each.iter().any(|can| can.namespaces),
             // Each machine would keep the limits by itself: together they would be as many times too high.
             quotas: false,
+            autoscaling: each.iter().all(|can| can.autoscaling),
             stop_signals: each.iter().all(|can| can.stop_signals),
         }
     }

@@ -234,6 +234,7 @@ pub(crate) fn workload_rules() -> Vec<PolicyRule> {
             &["get", "list", "create", "patch", "delete"],
         ),
         rule("apps", &["deployments", "statefulsets"], &OBJECTS),
+        rule("autoscaling", &["horizontalpodautoscalers"], &OBJECTS),
         rule("batch", &["jobs"], &["list", "create", "delete"]),
         // Of pods that were not made some controllers tell by events alone.
         rule("", &["events"], &["list"]),

@@ -16,8 +16,8 @@ pub use ingress::{
 };
 pub use registry::{Content, Reference, Registry, Repository, Tag};
 pub use scheduler::{
-    Endpoint, Exec, ExecOutput, ExecRequest, Exit, InstanceId, InstanceState, InstanceStatus,
-    LogLine, LogRequest, Mount, Node, Peer, PeerAddress, ReleaseSet, Scheduler,
+    Autoscaling, Endpoint, Exec, ExecOutput, ExecRequest, Exit, InstanceId, InstanceState,
+    InstanceStatus, LogLine, LogRequest, Mount, Node, Peer, PeerAddress, ReleaseSet, Scheduler,
     SchedulerCapabilities, Template, Track, Unplaced, Usage, Workload, WorkloadId, WorkloadStatus,
 };
 pub use secrets::{

@@ -16,8 +16,8 @@ use crate::{
     Digest, Error, Name, Result, Scope, Timestamp,
     backend::{Image, VolumeId},
     model::{
-        ApplicationKey, Command, EnvValue, Limits, Port, Probes, Resources, RestartPolicy, Rollout,
-        Stop, User,
+        ApplicationKey, Autoscale, Command, EnvValue, Limits, Port, Probes, Resources,
+        RestartPolicy, Rollout, Stop, User,
     },
 };
 
@@ -56,6 +56,9 @@ use crate::{
 /// - `exec` runs a command inside an instance, with the environment and user of its template, and returns its output and exit code;
 ///   where no process runs it is `NotFound`.
 /// - `peer` always gives the same answer for the same question; instances reach that address only if their template names the peer.
+/// - Where it [autoscales](SchedulerCapabilities::autoscaling), a workload with [`Workload::autoscale`] has as many instances as the
+///   scheduler finds right between those bounds, whatever the count of its release; [`WorkloadStatus::autoscaling`] tells how many that
+///   are, and `apply` only brings them within the bounds. Elsewhere such a workload is refused with `Unsupported`.
 /// - `prepare` makes what an environment needs before anything of it runs, and names the namespace that it has then, if the scheduler has
 ///   such; again it changes nothing. Who only applies need not call it.
 /// - Where it [holds quotas](SchedulerCapabilities::quotas), all workloads of an environment together take no more than the limits last
@@ -128,6 +131,8 @@ pub struct SchedulerCapabilities {
     pub namespaces: bool,
     /// An environment keeps the limits given to [`Scheduler::prepare`]; otherwise any are refused with `Unsupported`.
     pub quotas: bool,
+    /// A workload's instances can be as many as their work takes ([`Workload::autoscale`]). Only where not [`Self::stepwise`].
+    pub autoscaling: bool,
     /// Stop signals other than SIGTERM are obeyed; otherwise such a template is refused with `Unsupported`.
     pub stop_signals: bool,
 }
@@ -176,16 +181,34 @@ pub struct Workload {
     /// How a scheduler that is not stepwise replaces instances of an earlier release; `None` where core does it, step by step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
+    /// Between which bounds the scheduler decides how many instances run; `None`: as many as counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscale: Option<Autoscale>,
 }
 
 impl Workload {
     /// The digest of all but the generation: equal content needs no new `apply`.
     pub fn content(&self) -> Digest {
-        let json = match &self.rollout {
-            None => serde_json::to_vec(&(&self.id, &self.releases)),
-            Some(rollout) => serde_json::to_vec(&(&self.id, &self.releases, rollout)),
+        let json = match (&self.rollout, &self.autoscale) {
+            (None, None) => serde_json::to_vec(&(&self.id, &self.releases)),
+            (Some(rollout), None) => serde_json::to_vec(&(&self.id, &self.releases, rollout)),
+            (rollout, bounds) => serde_json::to_vec(&(&self.id, &self.releases, rollout, bounds)),
         };
         Digest::of(json.expect("a workload has string keys only"))
+    }
+
+    /// Refuses to be autoscaled, for schedulers that cannot.
+    ///
+    /// # Errors
+    /// `Unsupported` if it is to be.
+    pub fn refuse_autoscale(&self) -> Result<()> {
+        match self.autoscale {
+            None => Ok(()),
+            Some(_) => Err(Error::unsupported(format!(
+                "workload {} cannot be autoscaled: this scheduler runs as many instances as it is told to",
+                self.id
+            ))),
+        }
     }
 
     /// Decides whether a scheduler that last took `generation` with `content` takes this workload. `Ok(false)`: it has it already.
@@ -317,12 +340,28 @@ pub struct WorkloadStatus {
     pub instances: Vec<InstanceStatus>,
     /// What could not be placed, and why.
     pub unplaced: Vec<Unplaced>,
+    /// What becomes of [`Workload::autoscale`], if that was applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscaling: Option<Autoscaling>,
     /// Where a port of the ready instances is reached, by the port's name, if the scheduler balances by itself.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub endpoints: BTreeMap<Name, Endpoint>,
     /// What somebody else changed of it since it was applied, in a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<String>,
+}
+
+/// How a workload is autoscaled.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Autoscaling {
+    /// The bounds last applied.
+    pub bounds: Autoscale,
+    /// How many instances the scheduler wants now.
+    pub wanted: u32,
+    /// Why it does not know how many are right, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hindrance: Option<String>,
 }
 
 /// Instances that could not be placed.

@@ -92,6 +92,7 @@ fn check_process(name: &Name, process: &Process) -> Result<(), Problem> {
             format!("a process has at most {} replicas", value::INSTANCES_MAX),
         );
     }
+    check_autoscale(name, process).or_else(|message| problem(&["autoscale"], message))?;
     if let Some(signal) = process.stop.signal.as_deref() {
         check_signal(signal).or_else(|message| problem(&["stop", "signal"], message))?;
     }
@@ -113,6 +114,19 @@ fn check_process(name: &Name, process: &Process) -> Result<(), Problem> {
         }
     }
     Ok(())
+}
+
+fn check_autoscale(name: &Name, process: &Process) -> Result<(), String> {
+    let Some(autoscale) = process.autoscale else {
+        return Ok(());
+    };
+    if process.replicas.is_some() {
+        return Err(
+            "`replicas` and `autoscale` exclude each other: it begins with `min`".to_owned(),
+        );
+    }
+    value::autoscale(&autoscale.resolve())?;
+    value::autoscaled(name, process.restart, process.resources.cpu.is_some())
 }
 
 fn check_signal(signal: &str) -> Result<(), String> {
@@ -163,6 +177,11 @@ fn check_volumes(manifest: &Manifest) -> Result<(), Problem> {
             let message = format!(
                 "process `{process_name}` has the volume `{name}`, which one instance alone may write: it runs 1 replica"
             );
+            return Err(Problem::new(&path, message));
+        }
+        if process.is_some_and(|process| process.autoscale.is_some()) {
+            let path = ["processes", process_name.as_str(), "autoscale"];
+            let message = value::autoscaled_volume(&process_name, name);
             return Err(Problem::new(&path, message));
         }
         if !paths.insert((process_name, volume.path.clone())) {

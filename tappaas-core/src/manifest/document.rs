@@ -6,7 +6,7 @@ use serde::{
     de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use super::{Bytes, CommandLine, Error, Process, Resources, Seconds, Variable, check};
+use super::{Autoscale, Bytes, CommandLine, Error, Process, Resources, Seconds, Variable, check};
 use crate::{
     Name,
     model::{self, Host, Strategy},
@@ -97,8 +97,10 @@ pub struct Changes {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ProcessChanges {
-    /// How many instances run at first.
+    /// How many instances run at first, instead of the manifest's `autoscale`.
     pub replicas: Option<u32>,
+    /// Between which bounds as many instances run as their work takes, instead of the manifest's `replicas` or `autoscale`.
+    pub autoscale: Option<Autoscale>,
     /// Replaces single limits of the manifest's.
     pub resources: Resources,
 }

@@ -5,7 +5,7 @@
 //! error.
 //!
 //! A stage may differ from the rest in its `[environments.<name>]`: `env` is merged over the variables, `processes.<name>` changes
-//! `replicas` and single `resources`, `rollout` single values, and `routes` replaces all routes. Nothing else differs between stages, so
+//! `replicas`, `autoscale` and single `resources`, `rollout` single values, and `routes` replaces all routes. Nothing else differs between stages, so
 //! that what was tested is what goes on.
 
 mod check;
@@ -20,7 +20,8 @@ mod values;
 pub use document::{Binding, Build, Changes, Manifest, ProcessChanges, Rollout, Route, Volume};
 pub use error::Error;
 pub use process::{
-    Port, PortNumber, Ports, Probe, ProbeSettings, Probes, Process, Resources, Stop, TcpCheck,
+    Autoscale, Port, PortNumber, Ports, Probe, ProbeSettings, Probes, Process, Resources, Stop,
+    TcpCheck,
 };
 pub use procfile::Procfile;
 pub use resolve::Resolved;

@@ -25,6 +25,8 @@ pub struct Process {
     pub ports: Option<Ports>,
     /// How many instances run at first. `scale` changes it later. Default: 1.
     pub replicas: Option<u32>,
+    /// Between which bounds as many instances run as their work takes, instead of `replicas`.
+    pub autoscale: Option<Autoscale>,
     /// The limits of one instance. Default: the backend's.
     pub resources: Resources,
     /// How its health is told.
@@ -35,6 +37,18 @@ pub struct Process {
     pub restart: RestartPolicy,
     /// Who it runs as. Default: `unprivileged`.
     pub user: User,
+}
+
+/// Between which bounds as many instances run as their work takes.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Autoscale {
+    /// The fewest instances, at least 1. Where nothing can be autoscaled so many run.
+    pub min: u32,
+    /// The most instances.
+    pub max: u32,
+    /// How much of its `resources.cpu` an instance uses on average while they are neither too few nor too many, in percent.
+    pub cpu: u32,
 }
 
 /// The number of a port inside, from 1.

@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    CommandLine, Manifest, PortNumber, Process, Resources, Rollout, Route, Stop, Variable, Volume,
-    check,
+    Autoscale, CommandLine, Manifest, PortNumber, Process, Resources, Rollout, Route, Stop,
+    Variable, Volume, check,
 };
 use crate::{
     Name,
@@ -18,6 +18,8 @@ pub struct Resolved {
     pub content: ApplicationContent,
     /// How many instances the manifest asks for, by process. Seeds the application's scale.
     pub scale: BTreeMap<Name, u32>,
+    /// The processes that the manifest autoscales.
+    pub autoscale: BTreeMap<Name, model::Autoscale>,
 }
 
 impl Manifest {
@@ -26,10 +28,14 @@ impl Manifest {
         let here = self.within(environment);
         let overrides = self.environments.get(environment);
         let overrides = overrides.map(|changes| changes.env.clone());
+        let autoscale = here.processes.iter();
+        let autoscale = autoscale
+            .filter_map(|(name, process)| Some((name.clone(), process.autoscale?.resolve())));
         let scale = here.processes.iter();
         let scale = scale.filter_map(|(name, process)| Some((name.clone(), process.replicas?)));
         Resolved {
             scale: scale.collect(),
+            autoscale: autoscale.collect(),
             name: here.name,
             content: ApplicationContent {
                 source,
@@ -63,7 +69,11 @@ impl Manifest {
         here.env.extend(changes.env);
         for (name, change) in changes.processes {
             if let Some(process) = here.processes.get_mut(&name) {
-                process.replicas = change.replicas.or(process.replicas);
+                // One replaces the other: a process has a number of instances or bounds.
+                if change.replicas.is_some() || change.autoscale.is_some() {
+                    process.replicas = change.replicas;
+                    process.autoscale = change.autoscale;
+                }
                 process.resources = change.resources.or(process.resources);
             }
         }
@@ -104,6 +114,16 @@ impl Process {
             stop: self.stop.resolve(),
             restart: self.restart,
             user: self.user,
+        }
+    }
+}
+
+impl Autoscale {
+    pub(super) fn resolve(self) -> model::Autoscale {
+        model::Autoscale {
+            min: self.min,
+            max: self.max,
+            cpu_percent: self.cpu,
         }
     }
 }

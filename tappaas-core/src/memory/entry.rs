@@ -59,6 +59,7 @@ impl Entry {
             counts: counts.collect(),
             instances: instances.map(|instance| instance.status.clone()).collect(),
             unplaced: self.unplaced.clone(),
+            autoscaling: None,
             endpoints: BTreeMap::new(),
             drift: None,
         })

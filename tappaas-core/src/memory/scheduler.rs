@@ -88,6 +88,7 @@ impl backend::Scheduler for Scheduler {
             keeps_logs: true,
             namespaces: false,
             quotas: false,
+            autoscaling: false,
             stop_signals: true,
         }
     }
@@ -106,6 +107,7 @@ impl backend::Scheduler for Scheduler {
     }
 
     async fn apply(&self, workload: &Workload) -> Result<()> {
+        workload.refuse_autoscale()?;
         self.workloads.apply(workload)
     }
 

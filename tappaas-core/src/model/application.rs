@@ -4,7 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BuildSpec, Command, Condition, Host, Process, Source, Spec, Typed, process::Variables,
+    Autoscale, BuildSpec, Command, Condition, Host, Process, Source, Spec, Typed,
+    process::Variables,
 };
 use crate::{Digest, Error, Key, Kind, Name, Result, Scope, Timestamp, backend::Image};
 
@@ -121,6 +122,9 @@ pub struct ApplicationSpec {
     /// How many instances of each process run. Belongs to the application, not to a release.
     #[serde(default)]
     pub scale: BTreeMap<Name, u32>,
+    /// Processes whose instances are as many as their work takes, whatever their scale. Belongs to the application, too.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub autoscale: BTreeMap<Name, Autoscale>,
     /// Raised to make a new release although the content did not change.
     #[serde(default)]
     pub attempt: u64,

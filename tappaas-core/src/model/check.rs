@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    ApplicationContent, ApplicationSpec, EnvironmentSpec, Host, Limits, Port, Probe, ProbeCheck,
-    Process, Protocol, Rollout, RouteSpec, Stop,
+    ApplicationContent, ApplicationSpec, Autoscale, EnvironmentSpec, Host, Limits, Port, Probe,
+    ProbeCheck, Process, Protocol, RestartPolicy, Rollout, RouteSpec, Stop,
 };
 use crate::{Error, Name, Result, controller::application::RELEASE_PROCESS};
 
@@ -43,7 +43,14 @@ impl ApplicationSpec {
                 return wrong(format!("scale.{process}"), message);
             }
         }
-        Ok(())
+        self.content.check_autoscale(&self.autoscale)
+    }
+
+    /// Forgets what is said of the number of instances and does not fit to the content, as of an older release.
+    pub(crate) fn forget_misfits(&mut self) {
+        let content = &self.content;
+        self.autoscale
+            .retain(|name, it| content.check_autoscaled(name, it).is_ok());
     }
 }
 
@@ -107,6 +114,37 @@ impl ApplicationContent {
         }
         self.check_overlaps()?;
         told("rollout", rollout(&self.rollout))
+    }
+
+    /// Refuses to autoscale what cannot be.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the field.
+    pub fn check_autoscale(&self, autoscale: &BTreeMap<Name, Autoscale>) -> Result<()> {
+        for (name, it) in autoscale {
+            told(
+                &format!("autoscale.{name}"),
+                self.check_autoscaled(name, it),
+            )?;
+        }
+        Ok(())
+    }
+
+    fn check_autoscaled(&self, name: &Name, it: &Autoscale) -> Result<(), String> {
+        autoscale(it)?;
+        let process = self.processes.get(name);
+        let process = process.ok_or_else(|| {
+            format!("there is no process `{name}`: what is autoscaled is declared in `processes`")
+        })?;
+        let mut volumes = self.volumes.iter();
+        if let Some((volume, _)) = volumes.find(|(_, volume)| volume.process == *name) {
+            return Err(autoscaled_volume(name, volume));
+        }
+        autoscaled(
+            name,
+            process.restart,
+            process.resources.cpu_millis.is_some(),
+        )
     }
 
     fn check_overlaps(&self) -> Result<()> {
@@ -192,6 +230,44 @@ pub(crate) const OVERLAP: &str = "an earlier route has the same host and path";
 pub(crate) const SAME_PATH: &str = "another volume of the same process has this path";
 pub(crate) const REDIRECT_ALONE: &str =
     "a route leads to a process or is a redirect: `process`, `port` and `strip` make no sense here";
+
+/// Whether bounds of autoscaling have a meaning.
+pub(crate) fn autoscale(it: &Autoscale) -> Result<(), String> {
+    match it {
+        Autoscale { min: 0, .. } => Err("an autoscaled process has at least 1 instance".to_owned()),
+        Autoscale { max, .. } if *max > INSTANCES_MAX => {
+            Err(format!("a process has at most {INSTANCES_MAX} instances"))
+        }
+        Autoscale { min, max, .. } if min > max => {
+            Err(format!("`min` is {min}, which is more than `max`, {max}"))
+        }
+        Autoscale { cpu_percent, .. } if !(1..=100).contains(cpu_percent) => {
+            Err("the CPU that an instance uses is 1 to 100 percent of its limit".to_owned())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a process can be autoscaled.
+pub(crate) fn autoscaled(name: &Name, restart: RestartPolicy, cpu: bool) -> Result<(), String> {
+    if restart != RestartPolicy::Always {
+        return Err(format!(
+            "process `{name}` need not run on, so there is nothing to autoscale: `restart` is not `always`"
+        ));
+    }
+    match cpu {
+        true => Ok(()),
+        false => Err(format!(
+            "process `{name}` has no limit of CPU that its use could be a part of: give it `resources` with CPU"
+        )),
+    }
+}
+
+pub(crate) fn autoscaled_volume(name: &Name, volume: &Name) -> String {
+    format!(
+        "process `{name}` has the volume `{volume}`, which one instance alone may write: it cannot be autoscaled"
+    )
+}
 
 pub(crate) fn not_routed(process: &Name) -> String {
     format!("this port of process `{process}` speaks plain `tcp`, which is not routed from outside")

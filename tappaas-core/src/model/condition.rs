@@ -27,6 +27,8 @@ pub struct Condition {
     Clone, Copy, Debug, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize, Deserialize,
 )]
 pub enum ConditionKind {
+    /// Of an application with autoscaled processes: they have as many instances as their work takes.
+    Autoscaled,
     /// Of an application: there is an image of what is wanted.
     Built,
     /// What is wanted is there, and works.

@@ -1,6 +1,7 @@
 //! The objects: what users want of applications (`spec`) and what controllers found (`status`).
 
 mod application;
+mod autoscale;
 mod build;
 pub(crate) mod check;
 mod condition;
@@ -16,6 +17,7 @@ pub use application::{
     Application, ApplicationKey, ApplicationSpec, ApplicationStatus, Binding,
     Content as ApplicationContent, Phase, ProcessStatus, Rollout, RouteSpec, VolumeMount,
 };
+pub use autoscale::Autoscale;
 pub use build::{Build, BuildObjectSpec, BuildPhase, BuildStatus};
 pub use condition::{Condition, ConditionKind, Truth};
 pub use environment::{Environment, EnvironmentSpec, EnvironmentStatus, Limits};

@@ -95,12 +95,14 @@ impl Platform {
             (None, Some(before)) => {
                 spec.content = before.content.clone();
                 spec.rollback = before.rollback;
+                spec.autoscale.clone_from(&before.autoscale);
             }
             (None, None) if made(operation, &application.metadata) => {
                 return Ok(Before::Nothing(Box::new(application)));
             }
             (None, None) => return Ok(Before::Same),
         }
+        spec.forget_misfits();
         spec.attempt += 1;
         Ok(Before::Content(Box::new(application)))
     }

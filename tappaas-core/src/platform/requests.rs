@@ -1,6 +1,10 @@
 use std::collections::BTreeMap;
 
-use crate::{Name, manifest::Resolved, model::ApplicationContent};
+use crate::{
+    Name,
+    manifest::Resolved,
+    model::{ApplicationContent, Autoscale},
+};
 
 /// What a user deploys.
 #[derive(Clone, Debug, PartialEq)]
@@ -9,6 +13,8 @@ pub struct Deployment {
     pub content: ApplicationContent,
     /// The manifest's counts. They seed an application that is new to a process; later ones are only compared.
     pub scale: BTreeMap<Name, u32>,
+    /// The processes whose instances are as many as their work takes. Takes the place of what was said before.
+    pub autoscale: BTreeMap<Name, Autoscale>,
 }
 
 impl From<Resolved> for Deployment {
@@ -16,6 +22,7 @@ impl From<Resolved> for Deployment {
         Self {
             content: resolved.content,
             scale: resolved.scale,
+            autoscale: resolved.autoscale,
         }
     }
 }

@@ -8,8 +8,8 @@ use crate::{
         application::{self, Plan, origin},
     },
     model::{
-        Application, ApplicationContent, ApplicationKey, ApplicationSpec, EnvValue, Operation,
-        OperationSpec, OperationVerb, Phase, Release, ReleasePhase,
+        Application, ApplicationContent, ApplicationKey, ApplicationSpec, Autoscale, EnvValue,
+        Operation, OperationSpec, OperationVerb, Phase, Release, ReleasePhase,
         check::{self, INSTANCES_MAX},
     },
 };
@@ -26,6 +26,7 @@ impl Platform {
     pub async fn deploy(&self, key: &ApplicationKey, deployment: Deployment) -> Result<Accepted> {
         self.require_environment(&key.scope())?;
         deployment.content.check()?;
+        deployment.content.check_autoscale(&deployment.autoscale)?;
         for _ in 0..3 {
             let result = match self
                 .client()
@@ -38,12 +39,28 @@ impl Platform {
                 // Somebody created or destroyed it in between.
                 Err(error)
                     if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound) => {}
+                Ok(mut accepted) => {
+                    accepted.notes.extend(self.not_autoscaled(&deployment));
+                    return Ok(accepted);
+                }
                 other => return other,
             }
         }
         Err(Error::conflict(format!(
             "{key} is created and destroyed by others; try again"
         )))
+    }
+
+    /// What of a deployment is not autoscaled, though it says so.
+    fn not_autoscaled(&self, deployment: &Deployment) -> Vec<String> {
+        if self.backends().scheduler.capabilities().autoscaling {
+            return Vec::new();
+        }
+        let each = deployment.autoscale.iter();
+        let each = each.map(|(process, Autoscale { min, .. })| {
+            format!("process {process} stays at {min} instances, its minimum: this platform does not autoscale")
+        });
+        each.collect()
     }
 
     /// Says what the controller would do about a deployment, without doing anything.
@@ -102,8 +119,8 @@ impl Platform {
     /// Changes how many instances run.
     ///
     /// # Errors
-    /// `NotFound` without the application or a release that has the process; `Invalid` for more than one instance of a process with a
-    /// volume; `Unsupported` in an environment with limits that the scheduler cannot keep.
+    /// `NotFound` without the application or a release that has the process; `Invalid` for an autoscaled process, and for more than one
+    /// instance of one with a volume; `Unsupported` in an environment with limits that the scheduler cannot keep.
     pub async fn scale(
         &self,
         key: &ApplicationKey,
@@ -167,6 +184,7 @@ impl Platform {
         let release = release.ok_or_else(missing)?;
         self.change(key, OperationVerb::Rollback, |application| {
             application.spec.content = release.spec.content.clone();
+            application.spec.forget_misfits();
             application.spec.rollback = Some(release.spec.version);
             Ok(true)
         })
@@ -414,6 +432,7 @@ fn new_application(key: &ApplicationKey, deployment: &Deployment) -> Application
     let spec = ApplicationSpec {
         content,
         scale: deployment.scale.clone(),
+        autoscale: deployment.autoscale.clone(),
         attempt: 1,
         rollback: None,
     };
@@ -433,6 +452,7 @@ fn redeploy(application: &mut Application, deployment: &Deployment) -> bool {
     let config = std::mem::take(&mut application.spec.content.config);
     application.spec.content = content_of(&application.metadata.name, deployment);
     application.spec.content.config = config;
+    application.spec.autoscale.clone_from(&deployment.autoscale);
     for (process, count) in &deployment.scale {
         application
             .spec
@@ -473,6 +493,11 @@ fn check_restart(application: &Application, releases: &[Release]) -> Result<()> 
 
 fn check_counts(application: &mut Application, counts: &BTreeMap<Name, u32>) -> Result<()> {
     for (process, count) in counts {
+        if let Some(Autoscale { min, max, .. }) = application.spec.autoscale.get(process) {
+            return Err(Error::invalid(format!(
+                "process {process} is autoscaled between {min} and {max} instances: change its `autoscale`, or take that out, and deploy"
+            )));
+        }
         let volumes = &application.spec.content.volumes;
         if *count > 1 && volumes.values().any(|volume| volume.process == *process) {
             return Err(Error::invalid(format!(

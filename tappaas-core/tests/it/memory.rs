@@ -50,6 +50,7 @@ fn workload(generation: u64, counts: &[(u64, u32)]) -> Workload {
         generation,
         releases: counts.iter().map(set).collect(),
         rollout: None,
+        autoscale: None,
     }
 }
 

@@ -1,9 +1,10 @@
 //! From a workload to objects.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::{
     api::{
+        autoscaling::v2::HorizontalPodAutoscaler,
         batch::v1::Job,
         core::v1::{PodTemplateSpec, Secret, Service, ServiceAccount},
         networking::v1::{NetworkPolicy, NetworkPolicySpec},
@@ -26,7 +27,7 @@ use tappaas_core::{
 };
 
 use super::{
-    KubernetesScheduler,
+    KubernetesScheduler, autoscaling,
     controllers::{self, Form},
     names, parts, pod,
     record::{Parts, Record},
@@ -44,6 +45,18 @@ const DENIED: &str = "tappaas-denied";
 pub(super) struct Recorded {
     pub(super) record: Record,
     pub(super) object: DynamicObject,
+}
+
+impl Recorded {
+    /// The counts as they are to be now: applied, or set by an autoscaler since.
+    pub(super) fn counts(&self) -> BTreeMap<u64, u32> {
+        let mut counts = self.record.counts.clone();
+        if self.record.bounds.is_some() {
+            let scaled = autoscaling::replicas(&self.object);
+            counts.values_mut().for_each(|count| *count = scaled);
+        }
+        counts
+    }
 }
 
 impl KubernetesScheduler {
@@ -101,9 +114,13 @@ impl KubernetesScheduler {
             if let Some(applied) = &mut applied {
                 applied["replicas"] = json!(0);
             }
+            let parts = Parts {
+                scaler: None,
+                ..record.parts.clone()
+            };
             let next = Record {
                 ports: record.ports.clone(),
-                ..Record::new(form, workload, applied, record.parts.clone())
+                ..Record::new(form, workload, applied, parts)
             };
             let mut patch = json!({ "metadata": {
                 "annotations": next.annotations(),
@@ -120,6 +137,8 @@ impl KubernetesScheduler {
             };
             let patched = within(api.patch(&name, &parameters, &Patch::Merge(patch))).await;
             patched.map_err(|error| failure(format!("cannot stop {}", workload.id), error))?;
+            self.remove_one::<HorizontalPodAutoscaler>(&workload.id, &name)
+                .await?;
             if form == Form::Jobs {
                 self.remove_jobs(&workload.id, |_| false).await?;
             }
@@ -141,37 +160,51 @@ impl KubernetesScheduler {
         let pods = pod::template(&self.settings, id, set.release, template, &secret)?;
         let service = parts::service(id, template)?;
         let policy = parts::policy(&self.settings, id, template);
+        let form = Form::of(template);
+        autoscaling::check(workload, form)?;
+        let bounds = workload.autoscale.as_ref();
+        let scaler = bounds.map(|bounds| autoscaling::scaler(id, bounds));
         self.namespaces.provide(&id.application.scope()).await?;
         self.apply(&denied(id)).await?;
         self.apply(&parts::account(id)).await?;
         self.keep(&environment).await?;
 
-        let form = Form::of(template);
         let rollout = workload.rollout.clone().unwrap_or_default();
-        let spec = controllers::spec(form, id, set.count, &rollout, pods.clone());
+        let count = bounds.is_none().then_some(set.count);
+        let spec = controllers::spec(form, id, count, &rollout, pods.clone());
         let all = Parts {
             policy: serde_json::to_value(&policy.spec).ok(),
             service: service
                 .as_ref()
                 .and_then(|it| serde_json::to_value(&it.spec).ok()),
+            scaler: scaler
+                .as_ref()
+                .and_then(|it| serde_json::to_value(&it.spec).ok()),
         };
+        let name = names::name(id);
+        if scaler.is_none() {
+            // Before the count is ours again: it would be changed back.
+            self.remove_one::<HorizontalPodAutoscaler>(id, &name)
+                .await?;
+        }
         let same = recorded
             .iter()
             .find(|recorded| recorded.record.form == form);
         let record = Record::new(form, workload, spec, all);
-        self.record(id, &record, same).await?;
+        let made = self.record(id, &record, same).await?;
 
+        if let Some(scaler) = scaler {
+            self.apply(&autoscaling::owned(scaler, &made)).await?;
+        }
         self.apply(&policy).await?;
         match service {
             Some(service) => self.apply(&service).await?,
-            None => self.remove_one::<Service>(id, &names::name(id)).await?,
+            None => self.remove_one::<Service>(id, &name).await?,
         }
-        match parts::budget(id, set.count).filter(|_| form != Form::Jobs) {
+        let most = bounds.map_or(set.count, |bounds| bounds.max);
+        match parts::budget(id, most).filter(|_| form != Form::Jobs) {
             Some(budget) => self.apply(&budget).await?,
-            None => {
-                self.remove_one::<PodDisruptionBudget>(id, &names::name(id))
-                    .await?;
-            }
+            None => self.remove_one::<PodDisruptionBudget>(id, &name).await?,
         }
         if form == Form::Jobs {
             self.write_jobs(id, set, &pods).await?;
@@ -211,11 +244,14 @@ impl KubernetesScheduler {
         id: &WorkloadId,
         record: &Record,
         last: Option<&Recorded>,
-    ) -> Result<()> {
-        let revision = match last {
+    ) -> Result<ObjectMeta> {
+        let mut revision = match last {
             Some(last) => last.object.metadata.resource_version.clone(),
             None => self.begin(id, record).await?,
         };
+        if let Some(bounds) = &record.bounds {
+            revision = self.hand_over(id, bounds, last, revision).await?;
+        }
         let metadata = ObjectMeta {
             annotations: Some(record.annotations()),
             resource_version: revision,
@@ -227,7 +263,7 @@ impl KubernetesScheduler {
         let (name, patch) = (names::name(id), Patch::Apply(&object));
         let applied = within(api.patch(&name, &parameters, &patch)).await;
         let applied = applied.map_err(|error| failure(format!("cannot apply {id}"), error));
-        applied.map(drop)
+        applied.map(|applied| applied.metadata)
     }
 
     /// Creates what the record is then applied to, for applying alone does not tell whether somebody else was quicker. It makes nothing yet.
@@ -272,6 +308,8 @@ impl KubernetesScheduler {
         }
         let name = names::name(id);
         self.remove_one::<Service>(id, &name).await?;
+        self.remove_one::<HorizontalPodAutoscaler>(id, &name)
+            .await?;
         self.remove_one::<PodDisruptionBudget>(id, &name).await?;
         self.remove_one::<NetworkPolicy>(id, &name).await?;
         self.remove_one::<ServiceAccount>(id, &name).await?;
@@ -388,7 +426,7 @@ impl KubernetesScheduler {
         Api::namespaced(self.client.clone(), &names::namespace(&id.application))
     }
 
-    fn dynamic(&self, form: Form, id: &WorkloadId) -> Api<DynamicObject> {
+    pub(super) fn dynamic(&self, form: Form, id: &WorkloadId) -> Api<DynamicObject> {
         let namespace = names::namespace(&id.application);
         Api::namespaced_with(self.client.clone(), &namespace, &form.resource())
     }

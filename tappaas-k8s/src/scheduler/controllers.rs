@@ -64,11 +64,11 @@ impl Form {
     }
 }
 
-/// What a deployment or a stateful set has to be; nothing of a config map.
+/// What a deployment or a stateful set has to be, with as many pods as somebody else says if no count is given; nothing of a config map.
 pub(super) fn spec(
     form: Form,
     id: &WorkloadId,
-    count: u32,
+    count: Option<u32>,
     rollout: &Rollout,
     pods: PodTemplateSpec,
 ) -> Option<Value> {
@@ -82,7 +82,7 @@ pub(super) fn spec(
 
 fn deployment(
     id: &WorkloadId,
-    count: u32,
+    count: Option<u32>,
     rollout: &Rollout,
     pods: PodTemplateSpec,
 ) -> DeploymentSpec {
@@ -95,7 +95,7 @@ fn deployment(
         // What is not asked for its readiness has run for a second.
         min_ready_seconds: Some(i32::from(!is_probed(&pods))),
         progress_deadline_seconds: Some(int(rollout.deadline_seconds).max(2)),
-        replicas: Some(int(count)),
+        replicas: count.map(int),
         revision_history_limit: Some(HISTORY_MAX),
         selector: names::selector(names::selected(id)),
         strategy: Some(DeploymentStrategy {
@@ -110,11 +110,11 @@ fn deployment(
     }
 }
 
-fn stateful_set(id: &WorkloadId, count: u32, pods: PodTemplateSpec) -> StatefulSetSpec {
+fn stateful_set(id: &WorkloadId, count: Option<u32>, pods: PodTemplateSpec) -> StatefulSetSpec {
     StatefulSetSpec {
         min_ready_seconds: Some(i32::from(!is_probed(&pods))),
         pod_management_policy: Some("Parallel".to_owned()),
-        replicas: Some(int(count)),
+        replicas: count.map(int),
         revision_history_limit: Some(HISTORY_MAX),
         selector: names::selector(names::selected(id)),
         service_name: Some(names::name(id)),
@@ -194,6 +194,6 @@ fn is_probed(pods: &PodTemplateSpec) -> bool {
     containers.any(|container| container.readiness_probe.is_some())
 }
 
-fn int(number: u32) -> i32 {
+pub(super) fn int(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }

@@ -1,6 +1,7 @@
 //! [`Scheduler`] over the cluster's own controllers, which roll by themselves.
 
 mod applying;
+mod autoscaling;
 mod controllers;
 mod exec;
 mod holding;
@@ -125,6 +126,7 @@ impl Scheduler for KubernetesScheduler {
             keeps_logs: false,
             namespaces: true,
             quotas: true,
+            autoscaling: true,
             stop_signals: false,
         }
     }

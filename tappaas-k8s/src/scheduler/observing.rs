@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::{
+        autoscaling::v2::HorizontalPodAutoscaler,
         batch::v1::Job,
         core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod, Service},
         networking::v1::NetworkPolicy,
@@ -69,13 +70,14 @@ impl KubernetesScheduler {
         instances.extend(bare.iter().filter(made).map(of_job));
         unplaced.extend(refused.unplaced);
         instances.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
-        retire(&mut instances, &record.counts);
+        retire(&mut instances, &last.counts());
         Ok(Some(WorkloadStatus {
             generation: record.generation,
             content: record.content.clone(),
             counts: record.counts.clone(),
             instances,
             unplaced,
+            autoscaling: self.autoscaling(id, last).await?,
             endpoints: parts::endpoints(id, &record.ports),
             drift: self.drift(id, &recorded).await?,
         }))
@@ -101,6 +103,15 @@ impl KubernetesScheduler {
             let found = found.map_err(|error| failure(format!("cannot read {id}"), error))?;
             let found = found.map(|found| serde_json::to_value(found.spec));
             if let Some(drift) = changed("NetworkPolicy", &name, applied, found) {
+                return Ok(Some(drift));
+            }
+        }
+        if let Some(applied) = &parts.scaler {
+            let api: Api<HorizontalPodAutoscaler> = self.api(id);
+            let found = within(api.get_opt(&name)).await;
+            let found = found.map_err(|error| failure(format!("cannot read {id}"), error))?;
+            let found = found.map(|found| serde_json::to_value(found.spec));
+            if let Some(drift) = changed("HorizontalPodAutoscaler", &name, applied, found) {
                 return Ok(Some(drift));
             }
         }

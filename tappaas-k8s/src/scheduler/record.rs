@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use kube::api::DynamicObject;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use tappaas_core::{Digest, Name, backend::Workload};
+use tappaas_core::{Digest, Name, backend::Workload, model::Autoscale};
 
-use super::controllers::Form;
+use super::{autoscaling, controllers::Form};
 use crate::quantity::quantity;
 
 const GENERATION: &str = "tappaas.dev/generation";
 const CONTENT: &str = "tappaas.dev/content";
+const BOUNDS: &str = "tappaas.dev/autoscale";
 const COUNTS: &str = "tappaas.dev/counts";
 const PARTS: &str = "tappaas.dev/parts";
 const PORTS: &str = "tappaas.dev/ports";
@@ -25,6 +26,7 @@ pub(super) struct Record {
     pub(super) generation: u64,
     pub(super) content: Digest,
     pub(super) counts: BTreeMap<u64, u32>,
+    pub(super) bounds: Option<Autoscale>,
     /// The names of the ports that are reached through the service.
     pub(super) ports: Vec<Name>,
     pub(super) applied: Option<Value>,
@@ -36,6 +38,8 @@ pub(super) struct Record {
 pub(super) struct Parts {
     pub(super) policy: Option<Value>,
     pub(super) service: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) scaler: Option<Value>,
 }
 
 impl Record {
@@ -52,6 +56,7 @@ impl Record {
             generation: workload.generation,
             content: workload.content(),
             counts: releases.map(|set| (set.release, set.count)).collect(),
+            bounds: workload.autoscale,
             ports: ports.map(|port| port.name.clone()).collect(),
             applied,
             parts,
@@ -62,6 +67,8 @@ impl Record {
         let mut annotations = BTreeMap::from([
             (GENERATION.to_owned(), self.generation.to_string()),
             (CONTENT.to_owned(), self.content.to_string()),
+            // Also that there are none: an annotation that is left out of a merge stays.
+            (BOUNDS.to_owned(), json(&self.bounds)),
             (COUNTS.to_owned(), json(&self.counts)),
             (PARTS.to_owned(), json(&self.parts)),
             (PORTS.to_owned(), json(&self.ports)),
@@ -87,6 +94,7 @@ impl Record {
                 generation: read(text(GENERATION))?,
                 content: text(CONTENT)?.parse().ok()?,
                 counts: read(text(COUNTS))?,
+                bounds: read(text(BOUNDS)).flatten(),
                 ports: read(text(PORTS))?,
                 applied: read(text(APPLIED)),
                 parts: read(text(PARTS))?,
@@ -97,6 +105,7 @@ impl Record {
             generation: 0,
             content: Digest::of(""),
             counts: BTreeMap::new(),
+            bounds: None,
             ports: Vec::new(),
             applied: None,
             parts: Parts::default(),
@@ -115,6 +124,12 @@ impl Record {
         let name = object.metadata.name.as_deref().unwrap_or_default();
         if self.generation == 0 {
             return Some(format!("{kind} {name} does not tell what was applied"));
+        }
+        // An autoscaler leaves alone what has no instance.
+        if self.bounds.is_some() && autoscaling::replicas(object) == 0 {
+            return Some(format!(
+                "spec.replicas of {kind} {name} is 0, which turns its autoscaler off"
+            ));
         }
         let applied = self.applied.as_ref()?;
         let changed = difference("spec", applied, &object.data["spec"])?;

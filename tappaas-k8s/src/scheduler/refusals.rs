@@ -40,7 +40,8 @@ impl KubernetesScheduler {
         pods: &[Pod],
         jobs: &[Job],
     ) -> Result<Refused> {
-        let Some((release, count)) = last.record.counts.iter().next() else {
+        let counts = last.counts();
+        let Some((release, count)) = counts.iter().next() else {
             return Ok(Refused::default());
         };
         let mut names = BTreeSet::new();

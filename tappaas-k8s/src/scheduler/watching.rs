@@ -6,10 +6,14 @@ use futures::{
     StreamExt as _,
     stream::{self, BoxStream},
 };
-use k8s_openapi::api::{
-    apps::v1::{Deployment, StatefulSet},
-    core::v1::{Pod, Service},
-    networking::v1::NetworkPolicy,
+use k8s_openapi::{
+    api::{
+        apps::v1::{Deployment, StatefulSet},
+        autoscaling::v2::HorizontalPodAutoscaler,
+        core::v1::{Pod, Service},
+        networking::v1::NetworkPolicy,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
     Api, Client, Resource,
@@ -31,6 +35,7 @@ pub(super) fn watch(client: &Client) -> BoxStream<'static, WorkloadId> {
         of::<StatefulSet>(client),
         of::<Service>(client),
         of::<NetworkPolicy>(client),
+        of_some::<HorizontalPodAutoscaler>(client, |scaler| !only_status(&scaler.metadata)),
         of::<Pod>(client).flat_map_unordered(None, twice).boxed(),
     ])
     .boxed()
@@ -40,24 +45,52 @@ fn of<K>(client: &Client) -> BoxStream<'static, WorkloadId>
 where
     K: Resource<DynamicType = ()> + Clone + fmt::Debug + DeserializeOwned + Send + 'static,
 {
+    of_some::<K>(client, |_| true)
+}
+
+/// As [`of`], of those objects that are news.
+fn of_some<K>(
+    client: &Client,
+    is_news: fn(&PartialObjectMeta<K>) -> bool,
+) -> BoxStream<'static, WorkloadId>
+where
+    K: Resource<DynamicType = ()> + Clone + fmt::Debug + DeserializeOwned + Send + 'static,
+{
     let ours = format!("{}={}", names::MANAGED_BY, names::MANAGER);
     let everywhere = Api::<PartialObjectMeta<K>>::all(client.clone());
     let watched = watcher(everywhere, watcher::Config::default().labels(&ours));
-    let objects = watched.default_backoff().filter_map(|event| async {
-        match event {
-            Ok(
-                watcher::Event::Apply(object)
-                | watcher::Event::InitApply(object)
-                | watcher::Event::Delete(object),
-            ) => names::workload(&object.metadata),
-            Ok(watcher::Event::Init | watcher::Event::InitDone) => None,
-            Err(error) => {
-                tracing::warn!(kind = %K::kind(&()), %error, "a watch broke off");
-                None
+    let objects = watched
+        .default_backoff()
+        .filter_map(move |event| async move {
+            match event {
+                Ok(watcher::Event::Apply(object)) if !is_news(&object) => None,
+                Ok(
+                    watcher::Event::Apply(object)
+                    | watcher::Event::InitApply(object)
+                    | watcher::Event::Delete(object),
+                ) => names::workload(&object.metadata),
+                Ok(watcher::Event::Init | watcher::Event::InitDone) => None,
+                Err(error) => {
+                    tracing::warn!(kind = %K::kind(&()), %error, "a watch broke off");
+                    None
+                }
             }
-        }
-    });
+        });
     objects.boxed()
+}
+
+/// Whether nobody but its own controller has written an object last: an autoscaler tells four times a minute what it measured.
+fn only_status(metadata: &ObjectMeta) -> bool {
+    let managers = metadata.managed_fields.iter().flatten();
+    let newest = |status: bool| {
+        let of = managers
+            .clone()
+            .filter(move |one| (one.subresource.as_deref() == Some("status")) == status);
+        of.filter_map(|one| one.time.as_ref().map(|time| time.0))
+            .max()
+    };
+    // Told in whole seconds: of two at the same time either may be the news.
+    newest(true) > newest(false)
 }
 
 /// Now, and once what just began to run has run for long enough.

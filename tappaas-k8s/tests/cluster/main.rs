@@ -11,6 +11,7 @@ mod permissive;
 mod platform;
 mod preflight;
 mod safe;
+mod scaling;
 mod seat;
 mod stage;
 mod storage;

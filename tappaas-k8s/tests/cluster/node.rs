@@ -10,6 +10,7 @@ use std::{
 use async_trait::async_trait;
 use k8s_openapi::api::{
     apps::v1::Deployment,
+    autoscaling::v2::HorizontalPodAutoscaler,
     batch::v1::Job,
     core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount},
     networking::v1::NetworkPolicy,
@@ -109,6 +110,7 @@ impl Node {
     pub(crate) async fn left(&self, application: &ApplicationKey) -> Vec<String> {
         let mut left = self.named::<ConfigMap>(application).await;
         left.extend(self.named::<Deployment>(application).await);
+        left.extend(self.named::<HorizontalPodAutoscaler>(application).await);
         left.extend(self.named::<Job>(application).await);
         left.extend(self.named::<NetworkPolicy>(application).await);
         left.extend(self.named::<Pod>(application).await);
@@ -158,7 +160,10 @@ impl Node {
         spec.replicas == Some(1) && containers[0].image == Some(self.image.to_string())
     }
 
-    async fn deployment(&self, application: &ApplicationKey) -> (Api<Deployment>, Deployment) {
+    pub(crate) async fn deployment(
+        &self,
+        application: &ApplicationKey,
+    ) -> (Api<Deployment>, Deployment) {
         let everywhere: Api<Deployment> = Api::all(self.client.0.clone());
         let request = ListParams::default().labels(&of(application));
         let found = everywhere.list(&request).await.unwrap().items.remove(0);

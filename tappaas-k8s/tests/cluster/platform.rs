@@ -15,8 +15,9 @@ use tappaas_core::{
     controller::Settings,
     memory,
     model::{
-        ApplicationContent, ApplicationKey, Command, Condition, EnvironmentSpec, Limits, Operation,
-        OperationSpec, OperationState, Process, Rollout, Source, Truth,
+        ApplicationContent, ApplicationKey, Autoscale, Command, Condition, ConditionKind,
+        EnvironmentSpec, Limits, Operation, OperationSpec, OperationState, Process, Rollout,
+        Source, Truth,
     },
     platform::{Accepted, Backends, Deployment, Platform},
 };
@@ -115,6 +116,7 @@ impl World {
         let deployment = Deployment {
             content: self.content(words),
             scale: BTreeMap::from([(web_name(), count)]),
+            autoscale: BTreeMap::new(),
         };
         let accepted = self.platform.deploy(&self.key, deployment).await.unwrap();
         self.ended(&accepted).await
@@ -349,6 +351,7 @@ async fn what_the_limits_of_its_environment_leave_no_room_for_is_said_until_ther
     let deployment = Deployment {
         content: world.content(&["/program", "serve", "one", "1ms"]),
         scale: BTreeMap::from([(web_name(), 2)]),
+        autoscale: BTreeMap::new(),
     };
     let accepted = world.platform.deploy(&world.key, deployment).await.unwrap();
     until("the application says so", async || {
@@ -367,4 +370,70 @@ async fn what_the_limits_of_its_environment_leave_no_room_for_is_said_until_ther
     let destroyed = world.ended(&destroyed).await;
     world.healthy(destroyed).await;
     world.limited(Limits::default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_autoscaled_application_goes_by_the_count_that_its_autoscaler_sets() {
+    let world = World::new("autoscaled", 50).await;
+    let bounds = Autoscale {
+        min: 2,
+        max: 4,
+        cpu_percent: 70,
+    };
+    let deploy = async |name: &str| {
+        let deployment = Deployment {
+            content: world.content(&["/program", "serve", name, "1ms"]),
+            scale: BTreeMap::new(),
+            autoscale: BTreeMap::from([(web_name(), bounds)]),
+        };
+        let accepted = world.platform.deploy(&world.key, deployment).await.unwrap();
+        let deployed = world.ended(&accepted).await;
+        world.healthy(deployed).await;
+    };
+    let ready = async |count: u32| {
+        let ready = until("so many are wanted and ready", async || {
+            let status = world.platform.application(&world.key)?.status;
+            let web = status
+                .processes
+                .get(&web_name())
+                .cloned()
+                .unwrap_or_default();
+            Ok(((web.wanted, web.ready) == (count, count)).then_some(()))
+        });
+        ready.await.unwrap();
+    };
+    deploy("one").await;
+    ready(2).await;
+    // Nothing measures, which is said.
+    until("the condition says so", async || {
+        let known = world.platform.application(&world.key)?.status.conditions;
+        let mut known = known.into_iter();
+        let told = known.find(|one| one.kind == ConditionKind::Autoscaled);
+        Ok(told.filter(|told| told.reason == "Hindered" && told.message.contains("metrics")))
+    })
+    .await
+    .unwrap();
+    let three = serde_json::json!({ "spec": { "replicas": 3 } });
+    world.node.edit_deployment(&world.key, &three).await;
+    ready(3).await;
+    deploy("two").await;
+    world.answers("two /x").await;
+    ready(3).await;
+    let counts = BTreeMap::from([(web_name(), 1)]);
+    let refused = world.platform.scale(&world.key, counts).await.unwrap_err();
+    assert!(refused.to_string().contains("between 2 and 4"), "{refused}");
+    // Nobody says it any more: the count is that of the scale again.
+    let fixed = world
+        .deployed(&["/program", "serve", "three", "1ms"], 1)
+        .await;
+    world.healthy(fixed).await;
+    ready(1).await;
+    let destroyed = world.platform.destroy(&world.key).await.unwrap();
+    let destroyed = world.ended(&destroyed).await;
+    world.healthy(destroyed).await;
+    let gone = until("nothing is left", async || {
+        let left = world.node.left(&world.key).await;
+        Ok(left.is_empty().then_some(()))
+    });
+    gone.await.unwrap();
 }

@@ -173,6 +173,7 @@ mod tests {
                 template,
             }],
             rollout: None,
+            autoscale: None,
         };
         let mut table = Table::default();
         let content = workload.content();

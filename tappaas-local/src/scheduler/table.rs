@@ -78,6 +78,7 @@ impl Entry {
                 .map(|seat| seat.status.clone())
                 .collect(),
             unplaced: self.unplaced.clone(),
+            autoscaling: None,
             endpoints: BTreeMap::new(),
             drift: None,
         })

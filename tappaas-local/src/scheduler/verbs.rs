@@ -103,6 +103,7 @@ impl backend::Scheduler for Scheduler {
             keeps_logs: true,
             namespaces: false,
             quotas: false,
+            autoscaling: false,
             stop_signals: true,
         }
     }
@@ -121,6 +122,7 @@ impl backend::Scheduler for Scheduler {
     }
 
     async fn apply(&self, workload: &Workload) -> Result<()> {
+        workload.refuse_autoscale()?;
         self.world.apply(workload).await
     }
 

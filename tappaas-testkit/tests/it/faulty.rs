@@ -45,6 +45,7 @@ async fn workload(memory: &Memory) -> Workload {
             template: memory.template(&Program::Idle).await,
         }],
         rollout: None,
+        autoscale: None,
     }
 }
 

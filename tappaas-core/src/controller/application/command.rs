@@ -63,6 +63,7 @@ fn apply(id: WorkloadId, status: Option<&WorkloadStatus>, releases: Vec<ReleaseS
         generation: status.map_or(0, |status| status.generation) + 1,
         releases,
         rollout: None,
+        autoscale: None,
     }))
 }
 

@@ -1,4 +1,4 @@
-use super::{Snapshot, target::Target};
+use super::{Snapshot, routes, target::Target};
 use crate::model::{Condition, ConditionKind, Phase, Truth};
 
 /// What is known about an application, for programs that wait for it.
@@ -22,10 +22,43 @@ pub(super) fn conditions(
         condition.since(known, snapshot.now)
     };
     let (ready, reason) = ready(phase, message.is_empty());
-    vec![
+    let mut conditions = vec![
         condition(ConditionKind::Built, built(target)),
         condition(ConditionKind::Ready, (ready, reason, message.to_owned())),
-    ]
+    ];
+    if !snapshot.spec().autoscale.is_empty() {
+        conditions.push(condition(ConditionKind::Autoscaled, autoscaled(snapshot)));
+    }
+    conditions
+}
+
+/// Whether the processes that are to be autoscaled are.
+fn autoscaled(snapshot: &Snapshot) -> (Truth, &'static str, String) {
+    let each = snapshot.spec().autoscale.iter();
+    if !snapshot.autoscaling {
+        let each = each.map(|(name, it)| format!("process {name} runs {}", it.bounded().min));
+        let each = each.collect::<Vec<_>>().join(", ");
+        let message = format!("this platform's scheduler does not autoscale: {each}, its minimum");
+        return (Truth::False, "Unsupported", message);
+    }
+    let known: Vec<_> = each
+        .map(|(name, _)| {
+            let status = snapshot.workloads.get(&routes::workload(snapshot, name));
+            (name, status.and_then(|status| status.autoscaling.as_ref()))
+        })
+        .collect();
+    let hindrances = known.iter().filter_map(|(name, it)| {
+        let hindrance = it.as_ref()?.hindrance.as_ref()?;
+        Some(format!("process {name}: {hindrance}"))
+    });
+    let hindrances: Vec<_> = hindrances.collect();
+    if !hindrances.is_empty() {
+        return (Truth::Unknown, "Hindered", hindrances.join("; "));
+    }
+    match known.iter().all(|(_, it)| it.is_some()) {
+        true => (Truth::True, "Autoscaled", String::new()),
+        false => (Truth::Unknown, "Pending", String::new()),
+    }
 }
 
 fn built(target: &Target<'_>) -> (Truth, &'static str, String) {

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Snapshot, Step, rolling::Move, routes, template};
 use crate::{
     Name,
-    backend::{ReleaseSet, Workload},
+    backend::{ReleaseSet, Workload, WorkloadStatus},
     model::Release,
 };
 
@@ -30,7 +30,7 @@ fn step(snapshot: &Snapshot, name: &Name, goal: Option<&Release>) -> Option<Step
     let process = goal.and_then(|goal| Some((goal, template::processes(goal).remove(name)?)));
     let wanted = process.map(|(goal, process)| ReleaseSet {
         release: goal.spec.version,
-        count: snapshot.wanted(goal, name),
+        count: snapshot.count(goal, name),
         retiring: BTreeSet::new(),
         template: template::template(snapshot, goal, name, &process),
     });
@@ -38,7 +38,12 @@ fn step(snapshot: &Snapshot, name: &Name, goal: Option<&Release>) -> Option<Step
     if counts.is_empty() && status.is_none_or(|status| status.instances.is_empty()) {
         return status.map(|_| Step::RemoveWorkload(id));
     }
-    if status.is_some_and(|status| status.counts == counts && status.drift.is_none()) {
+    let autoscale = goal.and_then(|goal| snapshot.autoscale(goal, name));
+    let as_wanted = |status: &WorkloadStatus| {
+        let bounds = status.autoscaling.as_ref().map(|it| it.bounds);
+        status.counts == counts && bounds == autoscale && status.drift.is_none()
+    };
+    if status.is_some_and(as_wanted) {
         return None;
     }
     // Without the address of a binding nothing starts.
@@ -50,6 +55,7 @@ fn step(snapshot: &Snapshot, name: &Name, goal: Option<&Release>) -> Option<Step
         generation: status.map_or(0, |status| status.generation),
         releases: wanted.into_iter().collect(),
         rollout: goal.map(|goal| goal.spec.content.rollout.clone()),
+        autoscale,
     };
     // What somebody else changed is applied again as it was: no news, if it cannot be changed back.
     if status.is_none_or(|status| status.content != workload.content()) {

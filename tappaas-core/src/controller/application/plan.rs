@@ -266,7 +266,12 @@ fn roll(snapshot: &Snapshot, goal: Option<&Release>, routing: Option<&Release>, 
         let counts = status.counts.values().map(|count| *count as usize);
         status.instances.len() < counts.sum()
     };
-    if !snapshot.stepwise && snapshot.workloads.values().any(lacks) {
+    let hindered = |status: &WorkloadStatus| {
+        let autoscaling = status.autoscaling.as_ref();
+        autoscaling.is_some_and(|it| it.hindrance.is_some())
+    };
+    let told_by_nobody = |status| lacks(status) || hindered(status);
+    if !snapshot.stepwise && snapshot.workloads.values().any(told_by_nobody) {
         draft.wait(super::RETRY);
     }
     if routes::pending(snapshot).next().is_some() || snapshot.workloads.values().any(drifts) {

@@ -50,6 +50,7 @@ impl Context {
             callers_leaving: false,
             limits: self.limits(key)?,
             quotas: scheduler.quotas,
+            autoscaling: scheduler.autoscaling && !scheduler.stepwise,
             sources: self.backends.builder.capabilities().sources,
             stepwise: scheduler.stepwise,
             redirect: routes::redirect(&self.backends.ingress.capabilities()),

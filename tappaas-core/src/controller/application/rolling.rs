@@ -270,6 +270,7 @@ impl<'a> Frame<'a> {
             generation: self.status.map_or(0, |status| status.generation) + 1,
             releases: releases.collect(),
             rollout: None,
+            autoscale: None,
         })))
     }
 }

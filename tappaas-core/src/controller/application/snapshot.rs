@@ -3,14 +3,14 @@ use std::{
     time::Duration,
 };
 
-use super::template;
+use super::{routes, template};
 use crate::{
     Name, Timestamp,
     backend::{PeerAddress, RouteId, RouteStatus, VolumeId, WorkloadId, WorkloadStatus},
     controller::{FINALIZER, Settings},
     model::{
-        Application, ApplicationKey, ApplicationSpec, Build, Host, Limits, Operation, Release,
-        check::INSTANCES_MAX,
+        Application, ApplicationKey, ApplicationSpec, Autoscale, Build, Host, Limits, Operation,
+        Release, RestartPolicy, check::INSTANCES_MAX,
     },
 };
 
@@ -49,6 +49,8 @@ pub struct Snapshot {
     pub limits: Limits,
     /// The scheduler sees to it that these limits are kept.
     pub quotas: bool,
+    /// The scheduler decides itself how many instances of an autoscaled process run.
+    pub autoscaling: bool,
     /// The builder builds source code, and does not take images alone.
     pub sources: bool,
     /// The scheduler rolls step by step, not by itself.
@@ -121,8 +123,37 @@ impl Snapshot {
             .find(|release| release.status.phase == Healthy)
     }
 
-    /// How many instances of a process of a release are wanted: of one with a volume at most one, whatever count was set before.
+    /// How many instances of a process of a release are wanted now, be it because an autoscaler says so.
     pub(super) fn wanted(&self, release: &Release, process: &Name) -> u32 {
+        let count = self.count(release, process);
+        let Some(bounds) = self.autoscale(release, process) else {
+            return count;
+        };
+        let status = self.workloads.get(&routes::workload(self, process));
+        let scaled = status.and_then(|status| status.autoscaling.as_ref());
+        scaled.map_or(count, |it| it.wanted.clamp(bounds.min, bounds.max))
+    }
+
+    /// Between which bounds the scheduler decides how many instances of a process of a release run.
+    pub(super) fn autoscale(&self, release: &Release, process: &Name) -> Option<Autoscale> {
+        self.bounds(release, process).filter(|_| self.autoscaling)
+    }
+
+    /// Those bounds, whether the scheduler decides it or not.
+    fn bounds(&self, release: &Release, process: &Name) -> Option<Autoscale> {
+        let bounds = self.spec().autoscale.get(process)?;
+        let declared = template::processes(release).remove(process)?;
+        let can =
+            declared.restart == RestartPolicy::Always && !template::single_writer(release, process);
+        can.then(|| bounds.bounded())
+    }
+
+    /// How many instances of a process of a release are asked for: of one with a volume at most one, whatever count was set before; of one
+    /// that is autoscaled the fewest.
+    pub(super) fn count(&self, release: &Release, process: &Name) -> u32 {
+        if let Some(bounds) = self.bounds(release, process) {
+            return bounds.min;
+        }
         let set = self.spec().scale.get(process).copied().unwrap_or(1);
         // Whatever somebody wrote into the object: a spec that is refused has no say in what runs.
         let set = set.min(INSTANCES_MAX);

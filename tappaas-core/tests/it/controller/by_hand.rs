@@ -25,6 +25,7 @@ async fn create(world: &World, app: &str, content: ApplicationContent) {
     let spec = ApplicationSpec {
         content,
         scale: BTreeMap::new(),
+        autoscale: BTreeMap::new(),
         attempt: 0,
         rollback: None,
     };
@@ -104,6 +105,7 @@ async fn what_does_not_fit_together_is_said_and_not_built() {
     let deployment = Deployment {
         content: wrong,
         scale: BTreeMap::new(),
+        autoscale: BTreeMap::new(),
     };
     let refused = world.platform.deploy(&key("other"), deployment).await;
     let refused = refused.unwrap_err();
@@ -160,6 +162,7 @@ async fn an_application_that_somebody_else_holds_is_let_go_of_once() {
     let spec = ApplicationSpec {
         content: content("v1"),
         scale: BTreeMap::new(),
+        autoscale: BTreeMap::new(),
         attempt: 0,
         rollback: None,
     };

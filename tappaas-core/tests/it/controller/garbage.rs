@@ -76,6 +76,7 @@ async fn the_routes_of_an_application_made_anew_are_kept() {
         generation: 1,
         releases: Vec::new(),
         rollout: None,
+        autoscale: None,
     };
     world.scheduler.apply(&orphan).await.unwrap();
     let (came, go) = hold(&world, |question| matches!(question, Question::ListRoutes));
@@ -100,6 +101,7 @@ async fn a_workload_without_an_application_is_removed() {
         generation: 1,
         releases: Vec::new(),
         rollout: None,
+        autoscale: None,
     };
     world.scheduler.apply(&orphan).await.unwrap();
     tokio::time::sleep(Duration::from_secs(301)).await;

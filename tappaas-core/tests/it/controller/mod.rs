@@ -1,5 +1,6 @@
 //! The controllers over the memory backends, in tokio's paused time.
 
+mod autoscaling;
 mod bindings;
 mod by_hand;
 mod cancel;

@@ -229,6 +229,7 @@ async fn an_unknown_environment_is_refused_with_the_way_out() {
     let deployment = Deployment {
         content: content("v1"),
         scale: BTreeMap::new(),
+        autoscale: BTreeMap::new(),
     };
     let error = world
         .platform

@@ -89,7 +89,14 @@ impl World {
     ) -> Accepted {
         let scale = BTreeMap::from([(name("web"), scale)]);
         self.platform
-            .deploy(&key(app), Deployment { content, scale })
+            .deploy(
+                &key(app),
+                Deployment {
+                    content,
+                    scale,
+                    autoscale: BTreeMap::new(),
+                },
+            )
             .await
             .unwrap()
     }

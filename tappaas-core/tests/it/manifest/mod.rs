@@ -33,7 +33,7 @@ fn every_good_manifest_means_what_it_says() {
             let difference = without_defaults(&resolved.content);
             (
                 environment,
-                json!({ "name": resolved.name, "scale": resolved.scale, "content": difference }),
+                json!({ "name": resolved.name, "scale": resolved.scale, "autoscale": resolved.autoscale, "content": difference }),
             )
         });
         insta::assert_json_snapshot!(name.trim_end_matches(".toml"), resolved);

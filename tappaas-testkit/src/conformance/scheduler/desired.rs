@@ -414,6 +414,7 @@ fn workload(stage: &Stage<'_>, generation: u64, count: u32, template: Template) 
             template,
         }],
         rollout: stage.rollout(),
+        autoscale: None,
     }
 }
 

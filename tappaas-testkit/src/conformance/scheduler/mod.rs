@@ -6,6 +6,7 @@ mod health;
 mod inside;
 mod limits;
 mod reading;
+mod scaling;
 mod stage;
 
 use std::{fmt, sync::Arc};
@@ -22,6 +23,7 @@ pub use health::*;
 pub use inside::*;
 pub use limits::*;
 pub use reading::*;
+pub use scaling::*;
 pub use stage::Stage;
 pub(crate) use stage::with_port;
 
@@ -71,6 +73,8 @@ macro_rules! scheduler_conformance {
             a_discarded_environment_leaves_nothing
             instances_beyond_the_limits_of_their_environment_are_not_placed
             limits_that_cannot_be_kept_are_refused
+            an_autoscaled_workload_stays_within_its_bounds
+            what_cannot_be_autoscaled_is_refused
             list_names_what_something_is_left_of
             a_volume_for_writing_is_held_by_one_instance_at_a_time
             an_instance_is_ready_only_while_its_readiness_probe_succeeds

@@ -7,7 +7,7 @@ use tappaas_core::{
         Exec, ExecOutput, ExecRequest, InstanceId, InstanceState, InstanceStatus, LogLine,
         LogRequest, ReleaseSet, Scheduler, Template, Track, Workload, WorkloadId, WorkloadStatus,
     },
-    model::{EnvValue, Port, RestartPolicy, Rollout},
+    model::{Autoscale, EnvValue, Port, RestartPolicy, Rollout},
 };
 
 use super::SchedulerFixture;
@@ -89,14 +89,42 @@ impl<'a> Stage<'a> {
 
     /// Applies the next generation.
     pub async fn apply_sets(&mut self, releases: Vec<ReleaseSet>) -> Verdict {
-        self.generation += 1;
+        let workload = self.next(releases);
+        Ok(self.scheduler.apply(&workload).await?)
+    }
+
+    /// Applies the next generation: as many instances of a release as the scheduler finds right.
+    ///
+    /// # Errors
+    /// What the scheduler says.
+    pub async fn autoscale(
+        &mut self,
+        release: u64,
+        bounds: Autoscale,
+        template: &Template,
+    ) -> tappaas_core::Result<()> {
+        let set = ReleaseSet {
+            release,
+            count: bounds.min,
+            retiring: BTreeSet::new(),
+            template: template.clone(),
+        };
         let workload = Workload {
+            autoscale: Some(bounds),
+            ..self.next(vec![set])
+        };
+        self.scheduler.apply(&workload).await
+    }
+
+    fn next(&mut self, releases: Vec<ReleaseSet>) -> Workload {
+        self.generation += 1;
+        Workload {
             id: self.id.clone(),
             generation: self.generation,
             releases,
             rollout: self.rollout(),
-        };
-        Ok(self.scheduler.apply(&workload).await?)
+            autoscale: None,
+        }
     }
 
     /// Says whether counts per release are obeyed one by one; if not, a case is passed over.

@@ -117,6 +117,7 @@ async fn lives(platform: &Platform, app: &str) {
     let deployment = |source: &str| Deployment {
         content: content(source),
         scale: BTreeMap::from([(name("web"), 2)]),
+        autoscale: BTreeMap::new(),
     };
     for source in ["v1", "v2"] {
         let accepted = platform.deploy(&key, deployment(source)).await.unwrap();
@@ -164,6 +165,7 @@ fn an_object_that_nobody_can_read_harms_nobody_else() {
         let stuck = Deployment {
             content: content("v1"),
             scale: BTreeMap::new(),
+            autoscale: BTreeMap::new(),
         };
         platform.deploy(&key("mine"), stuck).await.unwrap();
         tokio::time::sleep(Duration::from_secs(600)).await;
@@ -238,6 +240,7 @@ fn an_application_that_makes_its_controller_panic_harms_nobody_else() {
         let deployment = Deployment {
             content: content("v1"),
             scale: BTreeMap::new(),
+            autoscale: BTreeMap::new(),
         };
         let poison = platform.deploy(&key("poison"), deployment).await.unwrap();
         lives(platform, "web").await;

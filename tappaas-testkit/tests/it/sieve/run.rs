@@ -151,6 +151,7 @@ impl Ask {
                 let deployment = Deployment {
                     content: (**content).clone(),
                     scale: BTreeMap::from([(name("web"), *count)]),
+                    autoscale: BTreeMap::new(),
                 };
                 platform.deploy(&key, deployment).await
             }

@@ -357,6 +357,7 @@ async fn deploy(
     let deployment = Deployment {
         content: declared.content(),
         scale: BTreeMap::from([(name("web"), count)]),
+        autoscale: BTreeMap::new(),
     };
     platform.deploy(&key(app), deployment).await
 }
