@@ -58,6 +58,12 @@ impl Scheduler for Fleet {
             // Each machine would keep the limits by itself: together they would be as many times too high.
             quotas: false,
             autoscaling: each.iter().all(|can| can.autoscaling),
+            // Wherever its key falls, an application finds what it asks for.
+            runtimes: each
+                .iter()
+                .map(|can| can.runtimes.clone())
+                .reduce(|some, others| &some & &others)
+                .unwrap_or_default(),
             stop_signals: each.iter().all(|can| can.stop_signals),
         }
     }

@@ -31,7 +31,7 @@ pub use install::{Installation, rules};
 pub use leader::Candidate;
 pub use preflight::{Needs, preflight};
 pub use requests::Requests;
-pub use scheduler::{Egress, GatewaySource, KubernetesScheduler, SchedulerSettings};
+pub use scheduler::{Egress, GatewaySource, KubernetesScheduler, RuntimeNodes, SchedulerSettings};
 pub use secrets::KubernetesSecrets;
 pub use store::{GROUP, KubernetesStore};
 pub use volumes::{KubernetesVolumes, VolumeSettings};

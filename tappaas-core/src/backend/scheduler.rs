@@ -17,7 +17,7 @@ use crate::{
     backend::{Image, VolumeId},
     model::{
         ApplicationKey, Autoscale, Command, EnvValue, Limits, Port, Probes, Resources,
-        RestartPolicy, Rollout, Stop, User,
+        RestartPolicy, Rollout, Runtime, Stop, User,
     },
 };
 
@@ -59,6 +59,8 @@ use crate::{
 /// - Where it [autoscales](SchedulerCapabilities::autoscaling), a workload with [`Workload::autoscale`] has as many instances as the
 ///   scheduler finds right between those bounds, whatever the count of its release; [`WorkloadStatus::autoscaling`] tells how many that
 ///   are, and `apply` only brings them within the bounds. Elsewhere such a workload is refused with `Unsupported`.
+/// - A [runtime](crate::placement::Constraints::runtime) that it does not [have](SchedulerCapabilities::runtimes) is refused with
+///   `Unsupported`, by its name.
 /// - `prepare` makes what an environment needs before anything of it runs, and names the namespace that it has then, if the scheduler has
 ///   such; again it changes nothing. Who only applies need not call it.
 /// - Where it [holds quotas](SchedulerCapabilities::quotas), all workloads of an environment together take no more than the limits last
@@ -133,6 +135,8 @@ pub struct SchedulerCapabilities {
     pub quotas: bool,
     /// A workload's instances can be as many as their work takes ([`Workload::autoscale`]). Only where not [`Self::stepwise`].
     pub autoscaling: bool,
+    /// The runtimes that it has machines for, besides the standard one; otherwise such a template is refused with `Unsupported`.
+    pub runtimes: BTreeSet<Runtime>,
     /// Stop signals other than SIGTERM are obeyed; otherwise such a template is refused with `Unsupported`.
     pub stop_signals: bool,
 }
@@ -195,6 +199,27 @@ impl Workload {
             (rollout, bounds) => serde_json::to_vec(&(&self.id, &self.releases, rollout, bounds)),
         };
         Digest::of(json.expect("a workload has string keys only"))
+    }
+
+    /// Refuses a runtime that a scheduler does not have.
+    ///
+    /// # Errors
+    /// `Unsupported`, naming it.
+    pub fn check_runtimes(&self, had: &BTreeSet<Runtime>) -> Result<()> {
+        let mut asked = self
+            .releases
+            .iter()
+            .map(|set| set.template.placement.runtime);
+        let Some(runtime) = asked.find(|it| !it.is_standard() && !had.contains(it)) else {
+            return Ok(());
+        };
+        let mut known = vec![Runtime::Standard.to_string()];
+        known.extend(had.iter().map(ToString::to_string));
+        Err(Error::unsupported(format!(
+            "process {} asks for the runtime `{runtime}`, which this platform does not have; it has {}",
+            self.id.process,
+            known.join(", ")
+        )))
     }
 
     /// Refuses to be autoscaled, for schedulers that cannot.

@@ -9,7 +9,7 @@ use serde::{
 use super::{Bytes, CommandLine, Cpu, Seconds};
 use crate::{
     Name,
-    model::{self, ProbeCheck, Protocol, RestartPolicy, User},
+    model::{self, ProbeCheck, Protocol, RestartPolicy, Runtime, User},
 };
 
 /// A named kind of running thing in an application.
@@ -29,6 +29,8 @@ pub struct Process {
     pub autoscale: Option<Autoscale>,
     /// The limits of one instance. Default: the backend's.
     pub resources: Resources,
+    /// On what kind of machine it runs, if the platform has such. Default: `standard`, which is any.
+    pub runtime: Runtime,
     /// How its health is told.
     pub probes: Probes,
     /// How it is stopped.

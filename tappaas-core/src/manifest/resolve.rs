@@ -106,6 +106,7 @@ impl Process {
             ports: self.declared_ports(),
             command: self.command.map(|CommandLine(command)| command),
             resources: self.resources.resolve(),
+            runtime: self.runtime,
             probes: model::Probes {
                 startup: self.probes.startup.map(|probe| probe.0),
                 readiness: self.probes.readiness.map(|probe| probe.0),

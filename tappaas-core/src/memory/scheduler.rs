@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
 use futures::stream::{BoxStream, StreamExt as _};
@@ -89,6 +89,7 @@ impl backend::Scheduler for Scheduler {
             namespaces: false,
             quotas: false,
             autoscaling: false,
+            runtimes: BTreeSet::new(),
             stop_signals: true,
         }
     }
@@ -108,6 +109,7 @@ impl backend::Scheduler for Scheduler {
 
     async fn apply(&self, workload: &Workload) -> Result<()> {
         workload.refuse_autoscale()?;
+        workload.check_runtimes(&BTreeSet::new())?;
         self.workloads.apply(workload)
     }
 

@@ -10,6 +10,7 @@ mod host;
 mod operation;
 mod process;
 mod release;
+mod runtime;
 mod source;
 mod volume;
 
@@ -28,6 +29,7 @@ pub use process::{
     RestartPolicy, Stop, User,
 };
 pub use release::{Release, ReleasePhase, ReleaseSpec, ReleaseStatus};
+pub use runtime::Runtime;
 pub use source::{BuildSpec, Source, Strategy};
 pub use volume::{VolumeObject, VolumeObjectSpec, VolumeObjectStatus};
 

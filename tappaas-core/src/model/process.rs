@@ -3,6 +3,7 @@ use std::{borrow::Cow, collections::BTreeMap, fmt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Runtime;
 use crate::Name;
 
 /// A named kind of running thing in an application.
@@ -15,6 +16,9 @@ pub struct Process {
     pub ports: Vec<Port>,
     /// Limits.
     pub resources: Resources,
+    /// On what kind of machine it runs.
+    #[serde(skip_serializing_if = "Runtime::is_standard")]
+    pub runtime: Runtime,
     /// How health is told.
     pub probes: Probes,
     /// How to stop.

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::model::Resources;
+use crate::model::{Resources, Runtime};
 
 /// What a node offers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -35,6 +35,9 @@ pub struct Capacity {
 pub struct Constraints {
     /// What an instance takes from its node.
     pub requests: Resources,
+    /// The kind of node: told to schedulers that have several, and no matter of placement here.
+    #[serde(skip_serializing_if = "Runtime::is_standard")]
+    pub runtime: Runtime,
     /// Labels that the node must have.
     pub node_labels: BTreeMap<String, String>,
     /// Applications (by name, in the same environment) that must run on the same node.

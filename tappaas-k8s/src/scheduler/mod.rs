@@ -35,7 +35,7 @@ use tappaas_core::{
     placement::{Capacity, Offer},
 };
 
-pub use self::settings::{Egress, GatewaySource, SchedulerSettings};
+pub use self::settings::{Egress, GatewaySource, RuntimeNodes, SchedulerSettings};
 pub(crate) use self::{
     names::{application_labels, claim},
     record::difference,
@@ -127,6 +127,7 @@ impl Scheduler for KubernetesScheduler {
             namespaces: true,
             quotas: true,
             autoscaling: true,
+            runtimes: self.settings.runtimes.keys().copied().collect(),
             stop_signals: false,
         }
     }
@@ -149,6 +150,7 @@ impl Scheduler for KubernetesScheduler {
     }
 
     async fn apply(&self, workload: &Workload) -> Result<()> {
+        workload.check_runtimes(&self.capabilities().runtimes)?;
         self.take(workload).await
     }
 

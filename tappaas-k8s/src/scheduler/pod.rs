@@ -18,7 +18,7 @@ use tappaas_core::{
     Error, Name, Result,
     backend::{Mount, Template, WorkloadId},
     model::{self, Port, ProbeCheck, Resources, User},
-    placement::Spread,
+    placement::{self, Spread},
 };
 
 use super::{holding, names, parts, settings::SchedulerSettings};
@@ -95,7 +95,7 @@ fn spec(
     template: &Template,
     environment: &str,
 ) -> PodSpec {
-    let placement = &template.placement;
+    let nodes = settings.nodes(template);
     let user = i64::from(user(id));
     let delay = delay(settings, template);
     PodSpec {
@@ -103,7 +103,7 @@ fn spec(
         automount_service_account_token: Some(false),
         containers: vec![container(settings, id, template, environment)],
         enable_service_links: Some(false),
-        node_selector: Some(placement.node_labels.clone()).filter(|labels| !labels.is_empty()),
+        node_selector: Some(nodes.labels).filter(|labels| !labels.is_empty()),
         security_context: Some(PodSecurityContext {
             fs_group: Some(user),
             run_as_group: Some(user),
@@ -117,7 +117,7 @@ fn spec(
         }),
         service_account_name: Some(names::name(id)),
         termination_grace_period_seconds: Some(delay + i64::from(template.stop.grace_seconds)),
-        tolerations: Some(tolerations(template)).filter(|all| !all.is_empty()),
+        tolerations: Some(tolerations(&nodes.tolerations)).filter(|all| !all.is_empty()),
         topology_spread_constraints: Some(spread(id, template)),
         volumes: Some(volumes(&template.mounts)),
         ..PodSpec::default()
@@ -283,8 +283,12 @@ fn resources(settings: &SchedulerSettings, template: &Template) -> ResourceRequi
         // Kubernetes has a limit of processes for a node alone.
         pids: None,
     };
+    let mut limits = quantities(&limits);
+    // Of what is no CPU and no memory as much is asked for as is allowed.
+    let device = settings.nodes(template).resource;
+    limits.extend(device.map(|(name, count)| (name, Quantity(count.to_string()))));
     ResourceRequirements {
-        limits: Some(quantities(&limits)),
+        limits: Some(limits),
         requests: Some(quantities(&template.placement.requests)),
         ..ResourceRequirements::default()
     }
@@ -298,20 +302,16 @@ fn quantities(resources: &Resources) -> BTreeMap<String, Quantity> {
         .collect()
 }
 
-fn tolerations(template: &Template) -> Vec<Toleration> {
-    let each = template
-        .placement
-        .tolerations
-        .iter()
-        .map(|toleration| Toleration {
-            key: Some(toleration.key.clone()),
-            operator: Some(match toleration.value {
-                Some(_) => "Equal".to_owned(),
-                None => "Exists".to_owned(),
-            }),
-            value: toleration.value.clone(),
-            ..Toleration::default()
-        });
+fn tolerations(given: &[placement::Toleration]) -> Vec<Toleration> {
+    let each = given.iter().map(|toleration| Toleration {
+        key: Some(toleration.key.clone()),
+        operator: Some(match toleration.value {
+            Some(_) => "Equal".to_owned(),
+            None => "Exists".to_owned(),
+        }),
+        value: toleration.value.clone(),
+        ..Toleration::default()
+    });
     each.collect()
 }
 

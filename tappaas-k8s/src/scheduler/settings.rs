@@ -1,6 +1,11 @@
 use std::{collections::BTreeMap, time::Duration};
 
-use tappaas_core::{Error, Result, backend::Repository, model::Resources};
+use tappaas_core::{
+    Error, Result,
+    backend::{Repository, Template},
+    model::{Resources, Runtime},
+    placement::Toleration,
+};
 
 /// How a [`KubernetesScheduler`](crate::KubernetesScheduler) runs workloads.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -15,6 +20,19 @@ pub struct SchedulerSettings {
     pub gateways: Vec<GatewaySource>,
     /// Networks, in CIDR notation, that instances may reach without a binding.
     pub egress: Vec<Egress>,
+    /// What processes get that ask for more than a standard runtime. A runtime that is not here is refused.
+    pub runtimes: BTreeMap<Runtime, RuntimeNodes>,
+}
+
+/// The nodes of a runtime, and what an instance gets of them.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct RuntimeNodes {
+    /// The labels that such a node has.
+    pub labels: BTreeMap<String, String>,
+    /// The taints that keep others away from it.
+    pub tolerations: Vec<Toleration>,
+    /// A resource of the node and how much of it an instance gets, such as one `nvidia.com/gpu`.
+    pub resource: Option<(String, u32)>,
 }
 
 /// Where requests from outside come from.
@@ -85,7 +103,27 @@ impl SchedulerSettings {
                 network: "0.0.0.0/0".to_owned(),
                 except: PRIVATE.map(str::to_owned).to_vec(),
             }],
+            runtimes: BTreeMap::new(),
         })
+    }
+
+    /// The nodes that the instances of a template run on.
+    pub(super) fn nodes(&self, template: &Template) -> RuntimeNodes {
+        let placement = &template.placement;
+        let mut nodes = self
+            .runtimes
+            .get(&placement.runtime)
+            .cloned()
+            .unwrap_or_default();
+        // Whoever runs the platform has the last word.
+        for (label, value) in &placement.node_labels {
+            let set = nodes.labels.entry(label.clone());
+            set.or_insert_with(|| value.clone());
+        }
+        nodes
+            .tolerations
+            .extend(placement.tolerations.iter().cloned());
+        nodes
     }
 
     /// The prefix of an image's name.

@@ -45,7 +45,7 @@ fn sample(kind: Kind) -> Object {
         "processes": { "web": {
             "command": { "exec": ["/srv", "--port", "8080"] },
             "ports": [{ "name": "http", "number": 8080, "protocol": "http", "declared": true }],
-            "resources": {}, "probes": {}, "stop": {},
+            "resources": {}, "probes": {}, "stop": {}, "runtime": "high-performance",
         } },
         "environment": { "LEVEL": "debug" }, "overrides": {}, "config": { "A": "" },
         "volumes": { "data": { "path": "/data", "size": 1 << 30, "process": "web" } },
@@ -54,8 +54,8 @@ fn sample(kind: Kind) -> Object {
         "rollout": { "maxSurge": 1, "maxUnavailable": 0, "drainSeconds": 30, "deadlineSeconds": 300 },
         "releaseCommand": { "shell": "migrate" },
     });
-    let application =
-        json!({ "content": content, "scale": { "web": 3 }, "attempt": 1, "rollback": 2 });
+    let application = json!({ "content": content, "scale": { "web": 3 }, "attempt": 1, "rollback": 2,
+            "autoscale": { "web": { "min": 1, "max": 3, "cpuPercent": 50 } } });
     let time = "2026-01-02T03:04:05.678901234Z";
     let (spec, status) = match kind {
         Kind::Application => (
@@ -71,7 +71,10 @@ fn sample(kind: Kind) -> Object {
             json!({ "phase": "succeeded", "message": "", "started": time, "ended": null, "outcome": {
                 "image": image, "processes": { "web": { "shell": "run" } }, "detected": "go", "stack": null, "cached": true } }),
         ),
-        Kind::Environment => (json!({}), json!({})),
+        Kind::Environment => (
+            json!({ "limits": { "cpuMillis": 500, "memory": 1_u64 << 40, "instances": 3, "storage": 1 } }),
+            json!({}),
+        ),
         Kind::HostClaim => (
             json!({ "host": "a.example", "application": "kinds/p/e/shop" }),
             json!({}),

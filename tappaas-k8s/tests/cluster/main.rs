@@ -10,6 +10,7 @@ mod node;
 mod permissive;
 mod platform;
 mod preflight;
+mod runtimes;
 mod safe;
 mod scaling;
 mod seat;

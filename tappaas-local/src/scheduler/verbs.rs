@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -104,6 +104,7 @@ impl backend::Scheduler for Scheduler {
             namespaces: false,
             quotas: false,
             autoscaling: false,
+            runtimes: BTreeSet::new(),
             stop_signals: true,
         }
     }
@@ -123,6 +124,7 @@ impl backend::Scheduler for Scheduler {
 
     async fn apply(&self, workload: &Workload) -> Result<()> {
         workload.refuse_autoscale()?;
+        workload.check_runtimes(&BTreeSet::new())?;
         self.world.apply(workload).await
     }
 

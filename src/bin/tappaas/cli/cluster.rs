@@ -7,10 +7,13 @@ use std::{
     str::FromStr,
 };
 
+use anyhow::Result;
 use clap::Args;
 use serde::Deserialize;
-use tappaas::k8s::{self, GatewaySource};
-use tappaas_core::model::Host;
+use tappaas::k8s::{self, GatewaySource, RuntimeNodes};
+use tappaas_core::model::{Host, Runtime};
+
+use super::runtimes::{self, GpuResource, RuntimeLabel};
 
 /// What an operator and its installation need to know.
 #[derive(Args, Clone, Debug)]
@@ -43,6 +46,14 @@ pub(crate) struct ClusterArgs {
     /// The storage class of volumes [default: the cluster's default one]
     #[arg(long, value_name = "CLASS")]
     pub(crate) storage_class: Option<String>,
+
+    /// Nodes that processes ask for by their runtime's name; a taint like the label is tolerated
+    #[arg(long, value_name = "RUNTIME=LABEL=VALUE")]
+    pub(crate) runtime: Vec<RuntimeLabel>,
+
+    /// What an instance with runtime `gpu` gets of its node [default: nvidia.com/gpu=1]
+    #[arg(long, value_name = "NAME[=COUNT]")]
+    pub(crate) gpu_resource: Option<GpuResource>,
 
     /// A registry that is asked what an image's tag means; images by their digest need none
     #[arg(long, value_name = "HOST")]
@@ -78,6 +89,11 @@ impl ClusterArgs {
         gateways(&self.gateway_pods, &self.gateway_network)
     }
 
+    /// Which nodes each runtime means.
+    pub(crate) fn runtimes(&self) -> Result<BTreeMap<Runtime, RuntimeNodes>> {
+        runtimes::nodes(&self.runtime, self.gpu_resource.as_ref())
+    }
+
     /// As it is typed, but for the group.
     pub(crate) fn words(&self) -> Vec<String> {
         let mut words = vec![format!("--base={}", self.base)];
@@ -94,6 +110,10 @@ impl ClusterArgs {
         words.extend(networks.map(|network| format!("--gateway-network={}", network.0)));
         let storage = self.storage_class.iter();
         words.extend(storage.map(|class| format!("--storage-class={class}")));
+        let runtimes = self.runtime.iter();
+        words.extend(runtimes.map(|label| format!("--runtime={label}")));
+        let devices = self.gpu_resource.iter();
+        words.extend(devices.map(|resource| format!("--gpu-resource={resource}")));
         let registries = self.tags_from.iter();
         words.extend(registries.map(|registry| format!("--tags-from={registry}")));
         words
@@ -193,18 +213,6 @@ impl FromStr for Network {
         };
         parse().ok_or_else(|| "expected a network, such as 10.0.0.0/8".to_owned())
     }
-}
-
-macro_rules! read_as_text {
-    ($($type:ty),*) => {$(
-        impl TryFrom<String> for $type {
-            type Error = String;
-
-            fn try_from(text: String) -> Result<Self, String> {
-                text.parse().map_err(|expected| format!("`{text}`: {expected}"))
-            }
-        }
-    )*};
 }
 
 read_as_text!(GatewayName, GatewayPods, Network);

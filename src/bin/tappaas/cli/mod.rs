@@ -1,7 +1,21 @@
 //! What can be typed.
 
+/// In a configuration file these are written as they are typed.
+macro_rules! read_as_text {
+    ($($type:ty),*) => {$(
+        impl TryFrom<String> for $type {
+            type Error = String;
+
+            fn try_from(text: String) -> Result<Self, String> {
+                text.parse().map_err(|expected| format!("`{text}`: {expected}"))
+            }
+        }
+    )*};
+}
+
 mod cluster;
 mod commands;
+mod runtimes;
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -13,6 +27,7 @@ pub(crate) use commands::{
     Command, ConfigCommand, DeployArgs, DestroyArgs, DiffArgs, EnvCommand, ExecArgs, InstallArgs,
     LogsArgs, PlanArgs, RollbackArgs, ScaleArgs, StopArgs, UpArgs, VolumesCommand,
 };
+pub(crate) use runtimes::{GpuResource, RuntimeLabel, nodes};
 
 /// A platform as a service: from a folder of source code to a running, routed application.
 #[derive(Debug, Parser)]

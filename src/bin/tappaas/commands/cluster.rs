@@ -13,6 +13,7 @@ pub(crate) fn print(printer: Printer, args: &InstallArgs) -> Result<()> {
     if args.cluster.gateway.is_none() && args.cluster.ingress_class.is_none() {
         bail!("--gateway or --ingress-class is needed: what serves the applications");
     }
+    args.cluster.runtimes()?;
     let image = args.image.clone();
     let installation = Installation {
         namespace: args.namespace.clone(),

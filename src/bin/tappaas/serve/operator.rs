@@ -52,7 +52,10 @@ fn config(args: &OperatorArgs) -> Result<OperatorConfig> {
         namespace: named.unwrap_or_else(|| "tappaas".to_owned()),
         identity: identity.unwrap_or_else(|| tappaas::RandomIds.unique()),
         base: cluster.base.clone(),
-        scheduler: k8s::SchedulerSettings::new(cluster.gateways())?,
+        scheduler: k8s::SchedulerSettings {
+            runtimes: cluster.runtimes()?,
+            ..k8s::SchedulerSettings::new(cluster.gateways())?
+        },
         ingress: k8s::IngressSettings {
             gateway: cluster.gateway.clone().map(Into::into),
             class: cluster.ingress_class.clone(),

@@ -96,6 +96,7 @@ pub(super) fn template(
             .collect(),
         placement: Constraints {
             requests: process.resources,
+            runtime: process.runtime,
             ..Constraints::default()
         },
     }

@@ -5,7 +5,7 @@ use tappaas_core::{
     ErrorKind,
     backend::{LogRequest, Scheduler as _},
     memory::{Behaviour, End},
-    model::{ApplicationContent, OperationState, Phase, Process, RouteSpec},
+    model::{ApplicationContent, OperationState, Phase, Process, RouteSpec, Runtime},
     platform::Deployment,
 };
 
@@ -241,4 +241,19 @@ async fn an_unknown_environment_is_refused_with_the_way_out() {
         error.message().contains("tappaas env create staging"),
         "{error}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_runtime_that_the_platform_does_not_have_is_refused_by_its_name() {
+    let world = World::new().await;
+    world.healthy("web", limited("v1"), 1).await;
+    let mut wanted = limited("v2");
+    let web = wanted.processes.get_mut(&name("web")).unwrap();
+    web.runtime = Runtime::Gpu;
+    let operation = world.deployed("web", wanted, 1).await;
+    assert_eq!(operation.status.state, OperationState::Failed);
+    let message = &operation.status.message;
+    let why = "process web asks for the runtime `gpu`, which this platform does not have; it has standard";
+    assert!(message.contains(why), "{message}");
+    assert_eq!(world.counts("web").await, BTreeMap::from([(1, 1)]));
 }

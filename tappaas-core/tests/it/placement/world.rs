@@ -168,6 +168,7 @@ fn constraints() -> impl Strategy<Value = Constraints> {
                     value: value.map(str::to_owned),
                 });
                 Constraints {
+                    runtime: Default::default(),
                     requests: Resources {
                         cpu_millis,
                         memory,

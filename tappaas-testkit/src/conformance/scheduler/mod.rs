@@ -6,6 +6,7 @@ mod health;
 mod inside;
 mod limits;
 mod reading;
+mod runtimes;
 mod scaling;
 mod stage;
 
@@ -23,6 +24,7 @@ pub use health::*;
 pub use inside::*;
 pub use limits::*;
 pub use reading::*;
+pub use runtimes::*;
 pub use scaling::*;
 pub use stage::Stage;
 pub(crate) use stage::with_port;
@@ -75,6 +77,7 @@ macro_rules! scheduler_conformance {
             limits_that_cannot_be_kept_are_refused
             an_autoscaled_workload_stays_within_its_bounds
             what_cannot_be_autoscaled_is_refused
+            a_runtime_that_is_not_there_is_refused
             list_names_what_something_is_left_of
             a_volume_for_writing_is_held_by_one_instance_at_a_time
             an_instance_is_ready_only_while_its_readiness_probe_succeeds

@@ -103,17 +103,22 @@ impl<'a> Stage<'a> {
         bounds: Autoscale,
         template: &Template,
     ) -> tappaas_core::Result<()> {
+        let workload = Workload {
+            autoscale: Some(bounds),
+            ..self.next_of(release, bounds.min, template)
+        };
+        self.scheduler.apply(&workload).await
+    }
+
+    /// The next generation, to be applied: so many instances of a release.
+    pub fn next_of(&mut self, release: u64, count: u32, template: &Template) -> Workload {
         let set = ReleaseSet {
             release,
-            count: bounds.min,
+            count,
             retiring: BTreeSet::new(),
             template: template.clone(),
         };
-        let workload = Workload {
-            autoscale: Some(bounds),
-            ..self.next(vec![set])
-        };
-        self.scheduler.apply(&workload).await
+        self.next(vec![set])
     }
 
     fn next(&mut self, releases: Vec<ReleaseSet>) -> Workload {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use tappaas::{IngressConfig, SchedulerConfig, StoreConfig, k8s};
 
 use crate::{
-    cli::{GatewayName, GatewayPods, Network, gateways},
+    cli::{GatewayName, GatewayPods, GpuResource, Network, RuntimeLabel, gateways, nodes},
     place,
 };
 
@@ -74,6 +74,10 @@ pub(super) struct Workloads {
     gateway_network: Vec<Network>,
     /// Of volumes. By default the cluster's default one.
     storage_class: Option<String>,
+    /// Nodes that processes ask for by their runtime's name, `runtime=label=value`.
+    runtime: Vec<RuntimeLabel>,
+    /// What an instance with runtime `gpu` gets of its node, `name=count`.
+    gpu_resource: Option<GpuResource>,
 }
 
 impl Workloads {
@@ -82,6 +86,7 @@ impl Workloads {
         let gateways = gateways(&self.gateway_pods, &self.gateway_network);
         let workloads = k8s::SchedulerSettings {
             registry,
+            runtimes: nodes(&self.runtime, self.gpu_resource.as_ref())?,
             ..k8s::SchedulerSettings::new(gateways)?
         };
         Ok(SchedulerConfig::Kubernetes {
