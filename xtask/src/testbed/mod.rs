@@ -52,7 +52,10 @@ pub(crate) fn run_verb(workspace: &Workspace, arguments: &[String]) -> Result {
             Some(programs) => testbed.run(&programs, "status", &[]),
             None => Err(NOT_UP.into()),
         },
-        ("build", []) => programs(workspace).map(drop),
+        ("build", []) => {
+            tools::provide(workspace, TOOLS.iter().copied(), workspace.unattended)?;
+            programs(workspace).map(drop)
+        }
         ("applications", []) => match testbed.programs()? {
             Some(_) => in_a_cluster(workspace, &testbed.cluster()?),
             None => Err(NOT_UP.into()),
