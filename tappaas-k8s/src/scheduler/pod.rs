@@ -104,6 +104,7 @@ fn spec(
         containers: vec![container(settings, id, template, environment)],
         enable_service_links: Some(false),
         node_selector: Some(nodes.labels).filter(|labels| !labels.is_empty()),
+        priority_class_name: settings.priority_class.clone(),
         security_context: Some(PodSecurityContext {
             fs_group: Some(user),
             run_as_group: Some(user),

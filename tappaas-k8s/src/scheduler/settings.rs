@@ -22,6 +22,8 @@ pub struct SchedulerSettings {
     pub egress: Vec<Egress>,
     /// What processes get that ask for more than a standard runtime. A runtime that is not here is refused.
     pub runtimes: BTreeMap<Runtime, RuntimeNodes>,
+    /// The PriorityClass of instances, which has to be there; `None`: the cluster's default one.
+    pub priority_class: Option<String>,
 }
 
 /// The nodes of a runtime, and what an instance gets of them.
@@ -104,6 +106,7 @@ impl SchedulerSettings {
                 except: PRIVATE.map(str::to_owned).to_vec(),
             }],
             runtimes: BTreeMap::new(),
+            priority_class: None,
         })
     }
 

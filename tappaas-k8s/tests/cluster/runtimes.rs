@@ -1,11 +1,14 @@
-//! Instances that run on nodes of a kind.
+//! Instances that run on nodes of a kind, or with a priority.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use k8s_openapi::api::core::v1::{Node as KubernetesNode, Pod};
+use k8s_openapi::api::{
+    core::v1::{Node as KubernetesNode, Pod},
+    scheduling::v1::PriorityClass,
+};
 use kube::{
     Api, ResourceExt as _,
-    api::{ListParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 use tappaas_core::{backend::Scheduler as _, model::Runtime, placement::Toleration};
@@ -104,4 +107,44 @@ async fn a_runtime_leads_to_its_nodes_with_its_device() {
     })
     .await
     .unwrap();
+}
+
+#[tokio::test]
+async fn instances_have_the_priority_class_once_it_is_there() {
+    let node = Node::take().await;
+    let classes: Api<PriorityClass> = Api::all(client().await);
+    let (name, parameters) = ("tests-tenants", DeleteParams::default());
+    // What a run before left.
+    classes.delete(name, &parameters).await.ok();
+    let settings = SchedulerSettings {
+        priority_class: Some(name.to_owned()),
+        ..Node::settings()
+    };
+    let scheduler = configured(settings).await;
+    let mut stage = Stage::new(&node);
+    let template = stage.serving("a").await;
+    let workload = stage.next_of(1, 1, &template);
+    scheduler.apply(&workload).await.unwrap();
+    let unplaced = stage.until("the class is missing", |status| {
+        let mut reasons = status.unplaced.iter().flat_map(|it| &it.reasons);
+        let says = "the cluster refuses its pod: no PriorityClass with name tests-tenants";
+        reasons.any(|reason| reason.starts_with(says))
+    });
+    unplaced.await.unwrap();
+    let class = PriorityClass {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            ..ObjectMeta::default()
+        },
+        value: 7,
+        ..PriorityClass::default()
+    };
+    let made = PostParams::default();
+    classes.create(&made, &class).await.unwrap();
+    stage.ready(1).await.unwrap();
+    let pods: Api<Pod> = Api::all(client().await);
+    let request = ListParams::default().labels("tappaas.dev/tenant=conformance");
+    let pod = pods.list(&request).await.unwrap().items.remove(0);
+    assert_eq!(pod.spec.unwrap().priority, Some(7));
+    classes.delete(name, &parameters).await.unwrap();
 }

@@ -32,7 +32,10 @@ const SUITES: [(&str, &[&str]); 7] = [
             include_str!("../../src/conformance/scheduler/ending.rs"),
             include_str!("../../src/conformance/scheduler/health.rs"),
             include_str!("../../src/conformance/scheduler/inside.rs"),
+            include_str!("../../src/conformance/scheduler/limits.rs"),
             include_str!("../../src/conformance/scheduler/reading.rs"),
+            include_str!("../../src/conformance/scheduler/runtimes.rs"),
+            include_str!("../../src/conformance/scheduler/scaling.rs"),
         ],
     ),
     (

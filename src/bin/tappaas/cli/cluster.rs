@@ -55,6 +55,10 @@ pub(crate) struct ClusterArgs {
     #[arg(long, value_name = "NAME[=COUNT]")]
     pub(crate) gpu_resource: Option<GpuResource>,
 
+    /// The PriorityClass of applications' pods, which the cluster has [default: the cluster's default one]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) priority_class: Option<PriorityClass>,
+
     /// A registry that is asked what an image's tag means; images by their digest need none
     #[arg(long, value_name = "HOST")]
     pub(crate) tags_from: Vec<String>,
@@ -114,6 +118,8 @@ impl ClusterArgs {
         words.extend(runtimes.map(|label| format!("--runtime={label}")));
         let devices = self.gpu_resource.iter();
         words.extend(devices.map(|resource| format!("--gpu-resource={resource}")));
+        let priority = self.priority_class.iter();
+        words.extend(priority.map(|class| format!("--priority-class={}", class.0)));
         let registries = self.tags_from.iter();
         words.extend(registries.map(|registry| format!("--tags-from={registry}")));
         words
@@ -195,6 +201,33 @@ impl FromStr for GatewayPods {
     }
 }
 
+/// The name of a PriorityClass that applications may have: none of those that keep the cluster itself alive.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(try_from = "String")]
+pub(crate) struct PriorityClass(pub(crate) String);
+
+impl FromStr for PriorityClass {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let plain =
+            |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
+        let ends = [text.chars().next(), text.chars().next_back()];
+        let good = ends
+            .iter()
+            .all(|end| end.is_some_and(|c| c.is_ascii_alphanumeric()));
+        if !good || text.len() > 253 || !text.chars().all(plain) {
+            return Err("expected the name of a PriorityClass, such as tenants".to_owned());
+        }
+        match text.starts_with("system-") {
+            true => Err(format!(
+                "`{text}` is for what keeps the cluster alive, which applications do not"
+            )),
+            false => Ok(Self(text.to_owned())),
+        }
+    }
+}
+
 /// An address and the length of its network's prefix (RFC 4632, RFC 4291).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "String")]
@@ -215,4 +248,26 @@ impl FromStr for Network {
     }
 }
 
-read_as_text!(GatewayName, GatewayPods, Network);
+read_as_text!(GatewayName, GatewayPods, Network, PriorityClass);
+
+#[cfg(test)]
+mod tests {
+    use super::PriorityClass;
+
+    #[test]
+    fn the_classes_of_the_cluster_itself_are_not_for_applications() {
+        assert_eq!(
+            "tenants.low".parse::<PriorityClass>().unwrap().0,
+            "tenants.low"
+        );
+        for (name, words) in [
+            ("system-node-critical", "keeps the cluster alive"),
+            ("", "expected the name"),
+            ("Tenants", "expected the name"),
+            ("-tenants", "expected the name"),
+        ] {
+            let refused = name.parse::<PriorityClass>().unwrap_err();
+            assert!(refused.contains(words), "{name}: {refused}");
+        }
+    }
+}

@@ -22,7 +22,9 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Args, Parser, ValueEnum};
 use tappaas_core::Name;
 
-pub(crate) use cluster::{ClusterArgs, GatewayName, GatewayPods, Network, OperatorArgs, gateways};
+pub(crate) use cluster::{
+    ClusterArgs, GatewayName, GatewayPods, Network, OperatorArgs, PriorityClass, gateways,
+};
 pub(crate) use commands::{
     Command, ConfigCommand, DeployArgs, DestroyArgs, DiffArgs, EnvCommand, ExecArgs, InstallArgs,
     LogsArgs, PlanArgs, RollbackArgs, ScaleArgs, StopArgs, UpArgs, VolumesCommand,

@@ -54,6 +54,7 @@ fn config(args: &OperatorArgs) -> Result<OperatorConfig> {
         base: cluster.base.clone(),
         scheduler: k8s::SchedulerSettings {
             runtimes: cluster.runtimes()?,
+            priority_class: cluster.priority_class.clone().map(|class| class.0),
             ..k8s::SchedulerSettings::new(cluster.gateways())?
         },
         ingress: k8s::IngressSettings {

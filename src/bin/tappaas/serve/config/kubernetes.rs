@@ -7,7 +7,10 @@ use serde::Deserialize;
 use tappaas::{IngressConfig, SchedulerConfig, StoreConfig, k8s};
 
 use crate::{
-    cli::{GatewayName, GatewayPods, GpuResource, Network, RuntimeLabel, gateways, nodes},
+    cli::{
+        GatewayName, GatewayPods, GpuResource, Network, PriorityClass, RuntimeLabel, gateways,
+        nodes,
+    },
     place,
 };
 
@@ -78,6 +81,8 @@ pub(super) struct Workloads {
     runtime: Vec<RuntimeLabel>,
     /// What an instance with runtime `gpu` gets of its node, `name=count`.
     gpu_resource: Option<GpuResource>,
+    /// Of applications' pods.
+    priority_class: Option<PriorityClass>,
 }
 
 impl Workloads {
@@ -86,6 +91,7 @@ impl Workloads {
         let gateways = gateways(&self.gateway_pods, &self.gateway_network);
         let workloads = k8s::SchedulerSettings {
             registry,
+            priority_class: self.priority_class.map(|class| class.0),
             runtimes: nodes(&self.runtime, self.gpu_resource.as_ref())?,
             ..k8s::SchedulerSettings::new(gateways)?
         };
