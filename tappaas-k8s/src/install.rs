@@ -241,7 +241,7 @@ pub(crate) fn workload_rules() -> Vec<PolicyRule> {
         rule(
             "",
             &["resourcequotas", "limitranges"],
-            &["create", "patch", "delete"],
+            &["get", "create", "patch", "delete"],
         ),
         rule(
             "policy",

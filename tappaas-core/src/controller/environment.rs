@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// How often an environment with limits is prepared again, should somebody have changed what keeps them.
-const RECHECK: Duration = Duration::from_secs(30);
+const RECHECK: Duration = Duration::from_secs(300);
 /// The reason, for programs, of what is not done because the scheduler keeps no limits.
 pub(super) const LIMITS_UNSUPPORTED: &str = "LimitsUnsupported";
 /// Marks environments that have something in a scheduler.
@@ -184,8 +184,11 @@ fn inside(key: &Key) -> Result<Scope> {
     }
 }
 
-/// The environment that something is in.
-fn around(_: &Client, _: Option<&Held>, key: &Key) -> Vec<Key> {
+/// The environment of something that is gone: the last one that goes lets it go.
+fn around(_: &Client, object: Option<&Held>, key: &Key) -> Vec<Key> {
+    if object.is_some() {
+        return Vec::new();
+    }
     let environment = key.scope.parent().zip(key.scope.names().last());
     environment
         .map(|(project, name)| Key::new(Kind::Environment, project, name.as_str()))

@@ -7,9 +7,10 @@ use k8s_openapi::{
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
 };
 use kube::{Api, api::DeleteParams};
+use serde::Serialize;
 use tappaas_core::{Result, Scope, model::Limits};
 
-use super::{KubernetesScheduler, applying::Namespaced, names};
+use super::{KubernetesScheduler, applying::Namespaced, names, record::difference};
 use crate::{
     failure::{failure, is, within},
     store::{namespace, place},
@@ -27,34 +28,47 @@ impl KubernetesScheduler {
     /// Lets the cluster keep an environment's limits from now on, whatever somebody made of them meanwhile.
     pub(super) async fn limit(&self, environment: &Scope, limits: &Limits) -> Result<()> {
         let metadata = metadata(environment);
+        let range = range(&metadata, limits);
         // What admits pods that ask for nothing comes first and goes last, lest the other refuses them.
-        if let Some(range) = range(&metadata, limits) {
-            self.apply(&range).await?;
+        if range.is_some() {
+            self.have(environment, range.clone()).await?;
         }
-        match quota(&metadata, limits) {
-            Some(quota) => self.apply(&quota).await?,
-            None => self.unlimit::<ResourceQuota>(environment).await?,
+        self.have(environment, quota(&metadata, limits)).await?;
+        if range.is_none() {
+            self.have(environment, range).await?;
         }
-        match range(&metadata, limits) {
-            Some(_) => Ok(()),
-            None => self.unlimit::<LimitRange>(environment).await,
-        }
+        Ok(())
     }
 
-    async fn unlimit<K: Namespaced>(&self, environment: &Scope) -> Result<()> {
+    /// Makes or removes an object, unless it is as it is to be.
+    async fn have<K: Namespaced>(&self, environment: &Scope, wanted: Option<K>) -> Result<()> {
         let api: Api<K> = Api::namespaced(self.client.clone(), &namespace(environment));
-        match within(api.delete(NAME, &DeleteParams::default())).await {
-            Ok(_) => Ok(()),
-            Err(error) if is(&error, 404) => Ok(()),
-            Err(error) => Err(failure(
-                format!(
-                    "cannot remove {} {NAME} of environment {environment}",
-                    K::kind(&())
-                ),
+        let unable = |verb: &str, error| {
+            let kind = K::kind(&());
+            failure(
+                format!("cannot {verb} {kind} {NAME} of environment {environment}"),
                 error,
-            )),
+            )
+        };
+        let found = within(api.get_opt(NAME)).await;
+        let found = found.map_err(|error| unable("read", error))?;
+        match (wanted, found) {
+            (None, None) => Ok(()),
+            (Some(wanted), Some(found)) if is_as(&wanted, &found) => Ok(()),
+            (Some(wanted), _) => self.apply(&wanted).await,
+            (None, Some(_)) => match within(api.delete(NAME, &DeleteParams::default())).await {
+                Err(error) if !is(&error, 404) => Err(unable("remove", error)),
+                _ => Ok(()),
+            },
         }
     }
+}
+
+/// Nothing of an object is another than it is to be.
+fn is_as<K: Serialize>(wanted: &K, found: &K) -> bool {
+    let [wanted, found] = [wanted, found]
+        .map(|object| serde_json::to_value(object).expect("an object has string keys only"));
+    difference("", &wanted, &found).is_none()
 }
 
 /// What all pods and claims may ask for together. Kubernetes counts what is asked for (requests) and what is allowed (limits) apart.
