@@ -39,7 +39,7 @@ impl ServerConfig {
             store: StoreConfig::default(),
             builder: tappaas_local::BuilderConfig::new(data_dir.join("builds")),
             registry: RegistryConfig::default(),
-            scheduler: SchedulerConfig::Local(local(&data_dir, &helper)),
+            scheduler: SchedulerConfig::Local(Box::new(local(&data_dir, &helper))),
             ingress: IngressConfig::Edge(EdgeConfig::default()),
             #[cfg(feature = "cluster")]
             cluster: tappaas_k8s::Access::default(),
@@ -98,7 +98,7 @@ pub struct RegistryConfig {
 #[derive(Clone, Debug)]
 pub enum SchedulerConfig {
     /// This machine.
-    Local(tappaas_local::SchedulerConfig),
+    Local(Box<tappaas_local::SchedulerConfig>),
     /// The Kubernetes cluster. Its nodes pull what is built here from [`SchedulerSettings::registry`](tappaas_k8s::SchedulerSettings).
     #[cfg(feature = "cluster")]
     Kubernetes {

@@ -17,15 +17,16 @@ pub(super) enum Leading {
     /// No other one has its store.
     Alone,
     #[cfg(feature = "etcd")]
-    Etcd(tappaas_etcd::Candidate),
+    Etcd(Box<tappaas_etcd::Candidate>),
     #[cfg(feature = "cluster")]
-    Kubernetes(tappaas_k8s::Candidate),
+    Kubernetes(Box<tappaas_k8s::Candidate>),
 }
 
 impl Leading {
     #[cfg(feature = "etcd")]
     pub(super) fn etcd(keyspace: &tappaas_etcd::Keyspace, identity: String) -> Self {
-        Self::Etcd(tappaas_etcd::Candidate::new(keyspace, NAME, identity))
+        let candidate = tappaas_etcd::Candidate::new(keyspace, NAME, identity);
+        Self::Etcd(Box::new(candidate))
     }
 
     #[cfg(feature = "cluster")]
@@ -36,7 +37,7 @@ impl Leading {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let candidate = tappaas_k8s::Candidate::new(client, namespace, NAME, identity, clock);
-        Self::Kubernetes(candidate)
+        Self::Kubernetes(Box::new(candidate))
     }
 
     /// Runs `work` whenever this server leads, and drops it when it does not any more. Returns what `work` does.

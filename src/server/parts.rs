@@ -103,7 +103,7 @@ impl Ground {
         registry: &Arc<dyn Registry>,
     ) -> Result<Scheduling> {
         match &config.scheduler {
-            SchedulerConfig::Local(local) => self.here(local.clone(), registry).await,
+            SchedulerConfig::Local(local) => self.here((**local).clone(), registry).await,
             #[cfg(feature = "cluster")]
             SchedulerConfig::Kubernetes { workloads, volumes } => {
                 let client = self.cluster()?;

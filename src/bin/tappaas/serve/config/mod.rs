@@ -199,7 +199,7 @@ impl Config {
             },
             builder: self.builder.config(&defaults),
             scheduler: match self.scheduler {
-                Scheduler::Local(scheduler) => local_scheduler(*scheduler, &defaults),
+                Scheduler::Local(scheduler) => local_scheduler(scheduler, &defaults),
                 Scheduler::Kubernetes(workloads) => workloads.scheduler(named)?,
             },
             ingress: match self.ingress {
@@ -227,12 +227,13 @@ impl Builder {
     }
 }
 
-fn local_scheduler(config: local::SchedulerConfig, defaults: &ServerConfig) -> SchedulerConfig {
-    SchedulerConfig::Local(local::SchedulerConfig {
-        data_dir: defaults.data_dir.join("local"),
-        helper: defaults.helper.clone(),
-        ..config
-    })
+fn local_scheduler(
+    mut config: Box<local::SchedulerConfig>,
+    defaults: &ServerConfig,
+) -> SchedulerConfig {
+    config.data_dir = defaults.data_dir.join("local");
+    config.helper.clone_from(&defaults.helper);
+    SchedulerConfig::Local(config)
 }
 
 #[cfg(test)]
