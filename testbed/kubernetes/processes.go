@@ -29,12 +29,11 @@ func newProcesses(p *place) *processes {
 	return &processes{place: p, own: map[int]bool{}, ended: map[string]string{}}
 }
 
-// component starts one of the programs compiled into this one, and starts it again whenever somebody kills it.
+// component starts one of the programs compiled into this one, and starts it again whenever it is killed or fails.
 func (all *processes) component(name string, arguments ...string) error {
 	command := exec.Command("/proc/self/exe", append([]string{name}, arguments...)...)
 	return all.begin(name, command, func(state *os.ProcessState) {
-		status, is := state.Sys().(syscall.WaitStatus)
-		if !is || !status.Signaled() {
+		if state.Success() {
 			return
 		}
 		time.Sleep(time.Second)

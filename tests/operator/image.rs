@@ -22,7 +22,7 @@ command = """
 export CARGO_PROFILE_DEV_DEBUG=0 RUSTFLAGS='-C target-feature=+crt-static -C strip=symbols'
 cargo build --locked --bin tappaas --target x86_64-unknown-linux-gnu
 mkdir -p bin
-mv target/x86_64-unknown-linux-gnu/debug/tappaas bin/
+mv "${CARGO_TARGET_DIR:-target}/x86_64-unknown-linux-gnu/debug/tappaas" bin/
 """
 
 [processes.web]

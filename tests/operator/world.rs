@@ -55,8 +55,20 @@ impl World {
         }
     }
 
-    /// Starts an operator called `identity` as a process of its own.
+    /// Starts an operator called `identity` as a process of its own, and waits until it is ready.
     pub(crate) async fn operator(&self, identity: &str) -> Operator {
+        let operator = self.begin(identity);
+        let ready = until("the operator is ready", async || {
+            Ok(operator.admin("/readyz").filter(|body| body == "ok\n"))
+        });
+        ready
+            .await
+            .unwrap_or_else(|error| panic!("{error:?}\n{}", operator.log()));
+        operator
+    }
+
+    /// Starts an operator.
+    pub(crate) fn begin(&self, identity: &str) -> Operator {
         let kubeconfig = self.kubeconfig();
         let admin = free_port();
         let log = self.folder.path().join(format!("{identity}.log"));
@@ -74,18 +86,11 @@ impl World {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log).unwrap());
-        let operator = Operator {
+        Operator {
             child: command.spawn().unwrap(),
             admin,
             log,
-        };
-        let ready = until("the operator is ready", async || {
-            Ok(operator.admin("/readyz").filter(|body| body == "ok\n"))
-        });
-        ready
-            .await
-            .unwrap_or_else(|error| panic!("{error:?}\n{}", operator.log()));
-        operator
+        }
     }
 
     /// What an operator inside would be: its service account.

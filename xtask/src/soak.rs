@@ -1,4 +1,5 @@
 use crate::Result;
+use crate::testbed;
 use crate::workspace::{Workspace, run};
 
 /// Simulated power cuts.
@@ -40,5 +41,6 @@ pub(crate) fn run_all(workspace: &Workspace) -> Result {
     with(
         "test --release --package tappaas-testkit --test it sieve",
         &[("SIEVE", "all"), ("PROPTEST_CASES", WALKS)],
-    )
+    )?;
+    testbed::operator_image(workspace)
 }

@@ -76,13 +76,19 @@ pub(crate) const ALL: &[Step] = &[
         tools: testbed::TOOLS,
         run: testbed::kubernetes,
     },
+    Step {
+        name: "operator-image",
+        about: "the operator inside of a cluster, from the image that the platform builds of it",
+        tools: testbed::TOOLS,
+        run: testbed::operator_image,
+    },
 ];
 
 /// What is in the command line of each etcd that tests start.
 const ETCD_TRACES: &[&str] = &["--name=tappaas-"];
 
 /// Steps that a whole run leaves out; naming one runs it.
-pub(crate) const ONLY_BY_NAME: &[&str] = &[];
+pub(crate) const ONLY_BY_NAME: &[&str] = &["operator-image"];
 
 /// The named steps, or a whole run if none is named; always in the order of [`ALL`].
 pub(crate) fn choose(names: &[&String]) -> Result<Vec<&'static Step>> {

@@ -32,6 +32,8 @@ const SIMULATED: &str = "3";
 const NOT_UP: &str = "no testbed runs here: `cargo xtask testbed up` starts one";
 /// What is in the command lines of its processes.
 const TRACES: &[&str] = &[STEPS];
+/// The module of tests that takes ten minutes to build an image first.
+const INSIDE: &str = "inside";
 /// Below the target folder: where the cluster of whoever types `testbed up` is, and where that of the step.
 const OWN: &str = "testbed";
 const STEPS: &str = "testbed-of-tests";
@@ -70,28 +72,48 @@ pub(crate) fn run_verb(workspace: &Workspace, arguments: &[String]) -> Result {
     }
 }
 
-/// The step: a cluster of its own for the tests that need one, gone without a trace afterwards.
+/// The step: the tests that need a cluster, and an application's whole life in one.
 pub(crate) fn kubernetes(workspace: &Workspace) -> Result {
+    in_a_testbed(workspace, |testbed| {
+        let mut tests = workspace.command("cargo");
+        tests.args(["test", "--package", "tappaas-k8s", "--test", "cluster"]);
+        // They wait for pods most of the time.
+        tests.args(["--", "--test-threads=6"]);
+        run(tests.env("TAPPAAS_TESTBED", testbed.facts()))?;
+        operators(workspace, testbed, &["--skip", INSIDE])?;
+        in_a_cluster(workspace, &testbed.cluster()?)
+    })
+}
+
+/// The step: an operator inside of a cluster, from the image that the platform builds of these sources.
+pub(crate) fn operator_image(workspace: &Workspace) -> Result {
+    in_a_testbed(workspace, |testbed| {
+        operators(workspace, testbed, &[INSIDE])
+    })
+}
+
+/// Tests of whole platforms, of which a cluster has one at a time.
+fn operators(workspace: &Workspace, testbed: &Testbed, which: &[&str]) -> Result {
+    let mut operators = workspace.command("cargo");
+    operators.args(["test", "--package", "tappaas", "--all-features"]);
+    operators.args(["--test", "operator", "--", "--test-threads=1"]);
+    run(operators
+        .args(which)
+        .env("TAPPAAS_TESTBED", testbed.facts()))
+}
+
+/// Does something with a cluster of its own, gone without a trace afterwards.
+fn in_a_testbed(workspace: &Workspace, work: impl FnOnce(&Testbed) -> Result) -> Result {
     let testbed = Testbed::of(workspace, STEPS);
     // What a run before left that was cut off.
     testbed.down()?;
     let census = Census::take(TRACES);
     testbed.up(workspace, &["--nodes".into(), SIMULATED.into()])?;
-    let mut tests = workspace.command("cargo");
-    tests.args(["test", "--package", "tappaas-k8s", "--test", "cluster"]);
-    // They wait for pods most of the time.
-    tests.args(["--", "--test-threads=6"]);
-    let tested = run(tests.env("TAPPAAS_TESTBED", testbed.facts()));
-    // Whole platforms, of which a cluster has one at a time.
-    let mut operators = workspace.command("cargo");
-    operators.args(["test", "--package", "tappaas", "--all-features"]);
-    operators.args(["--test", "operator", "--", "--test-threads=1"]);
-    let tested = tested.and_then(|()| run(operators.env("TAPPAAS_TESTBED", testbed.facts())));
-    let tested = tested.and_then(|()| in_a_cluster(workspace, &testbed.cluster()?));
+    let done = work(&testbed);
     let traces = testbed.traces()?;
     let gone = testbed.down().and_then(|()| nothing_of(&traces));
     // Why the tests failed comes first: what they left may follow from it.
-    tested?;
+    done?;
     gone?;
     census.nothing_since(TRACES)
 }
