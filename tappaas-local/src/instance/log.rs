@@ -54,13 +54,16 @@ pub struct LogReader {
 }
 
 impl LogReader {
-    /// Starts at the oldest line that is kept in the instance's folder `dir`.
+    /// Starts at the oldest line that is kept in the instance's folder `dir`. What there is now can be read even if the folder goes.
     pub fn open(dir: &Path) -> Self {
-        Self {
+        let mut reader = Self {
             dir: dir.to_owned(),
             file: None,
             rest: Vec::new(),
-        }
+        };
+        // It is looked for again when it is read, which then says what is wrong.
+        let _ = reader.advance();
+        reader
     }
 
     /// Returns the next lines, at most a few hundred kilobytes of them. None: there are no further ones now.

@@ -20,16 +20,24 @@ const BATCH_MAX: usize = 512;
 
 impl World {
     /// The lines of an application's instances, merged in order of time.
-    pub(super) fn logs(
+    pub(super) async fn logs(
         self: &Arc<Self>,
         request: &LogRequest,
-    ) -> BoxStream<'static, Result<LogLine>> {
-        let reading = Reading {
+    ) -> Result<BoxStream<'static, Result<LogLine>>> {
+        let mut reading = Reading {
             world: Arc::clone(self),
             request: request.clone(),
             sources: BTreeMap::new(),
             tail: request.tail,
         };
+        // Not only once somebody reads: an instance may be gone by then.
+        let found = tokio::task::spawn_blocking(move || {
+            reading.find();
+            reading
+        });
+        let reading = found.await.map_err(|error| {
+            Error::internal("looking for logs was cut short").with_source(error)
+        })?;
         let batches = stream::unfold(Some(reading), |reading| async move {
             let mut reading = reading?;
             loop {
@@ -53,7 +61,7 @@ impl World {
                 tokio::time::sleep(PERIOD).await;
             }
         });
-        batches.flat_map(stream::iter).boxed()
+        Ok(batches.flat_map(stream::iter).boxed())
     }
 }
 

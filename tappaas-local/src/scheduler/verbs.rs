@@ -141,7 +141,7 @@ impl backend::Scheduler for Scheduler {
     }
 
     async fn logs(&self, request: &LogRequest) -> Result<BoxStream<'static, Result<LogLine>>> {
-        Ok(self.world.logs(request))
+        self.world.logs(request).await
     }
 
     async fn exec(&self, request: &ExecRequest) -> Result<Exec> {
