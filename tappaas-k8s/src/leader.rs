@@ -174,9 +174,10 @@ impl Candidate {
             Some(_) => within(self.api.replace(&self.name, &parameters, &lease)).await,
             None => within(self.api.create(&parameters, &lease)).await,
         };
+        let gone = |error| lease.metadata.resource_version.is_some() && is(error, 404);
         match written {
             Ok(_) => Ok(true),
-            Err(error) if is(&error, 409) || is(&error, 404) => Ok(false),
+            Err(error) if is(&error, 409) || gone(&error) => Ok(false),
             Err(error) => Err(failure(format!("cannot write lease {}", self.name), error)),
         }
     }
