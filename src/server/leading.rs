@@ -7,9 +7,9 @@ use std::sync::Arc;
 use tappaas_core::Clock;
 use tappaas_core::Result;
 
-/// What servers that share a store agree on by one of them leading.
+/// What servers that share a store agree on by one of them leading. An operator of the same group is one of them.
 #[cfg(any(feature = "etcd", feature = "cluster"))]
-const NAME: &str = "tappaas-server";
+const NAME: &str = "tappaas";
 
 /// How a server comes to act.
 #[derive(Debug)]

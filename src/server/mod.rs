@@ -95,9 +95,9 @@ impl Server {
             base: config.base,
             ..Settings::default()
         };
+        let platform = Platform::new(backends, settings, clock, ids)?;
         let stop = CancellationToken::new();
         let pulls = serve_pulls(&config.registry, ground.images, &stop).await?;
-        let platform = Platform::new(backends, settings, clock, ids)?;
         let (leads, mut led) = watch::channel(false);
         let running = run(platform.clone(), leading, leads, stop.clone());
         let server = Self {
@@ -111,8 +111,8 @@ impl Server {
             requests: ground.requests,
             stop,
         };
-        // Fails only if the task ended, which nobody has told it.
-        let _ = led.wait_for(|leads| *leads).await;
+        let led = led.wait_for(|leads| *leads).await;
+        led.map_err(|_| Error::internal("the controllers ended before they began"))?;
         server.begin().await?;
         Ok(server)
     }

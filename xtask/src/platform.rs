@@ -190,7 +190,11 @@ impl Platform {
 
     /// Stops every application, the edge and the server.
     pub(crate) fn stop(&mut self) -> Result {
-        self.run(&["stop", "--apps"])?;
+        // In a cluster they go on, if there are any left.
+        match self.config {
+            Some(_) => self.run(&["stop"])?,
+            None => self.run(&["stop", "--apps"])?,
+        };
         let ended = match self.server.take() {
             Some(mut server) => wait_for(&mut server, START_MAX)?,
             None => true,

@@ -28,6 +28,13 @@ pub(super) async fn stop(
     FromState(state): FromState<State>,
     Json(stop): Json<Stop>,
 ) -> Answer<StatusCode> {
+    // What rolls by itself is a cluster, and others may use it, too.
+    if stop.apps && !state.platform.backends().scheduler.capabilities().stepwise {
+        return Err(Error::unsupported(
+            "applications run in a cluster, and go on without this server: scale them to 0, or destroy them",
+        )
+        .into());
+    }
     match state.stop.try_send(stop) {
         // A message that waits already says the same.
         Ok(()) | Err(TrySendError::Full(_)) => Ok(StatusCode::ACCEPTED),

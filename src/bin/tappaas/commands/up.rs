@@ -137,7 +137,9 @@ impl Undo {
                 operation::follow(session, &id, &mut progress).await?;
             }
         }
-        if let Some(stop) = self.server {
+        if let Some(mut stop) = self.server {
+            // Where applications are served elsewhere, they run elsewhere, beside those of others.
+            stop.apps &= session.client.version().await?.ingress.is_some();
             server::end(session, &stop).await?;
         }
         Ok(())

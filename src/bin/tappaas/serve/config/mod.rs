@@ -16,6 +16,7 @@ use tappaas::{
 };
 use tappaas_core::{
     Ids as _,
+    backend::Repository,
     model::{EnvValue, Host},
 };
 
@@ -77,6 +78,36 @@ struct Pulls {
     name: Option<String>,
     /// Registries that are asked what a tag means.
     tags_from: Vec<String>,
+}
+
+impl Pulls {
+    /// What nodes call this registry.
+    fn named(&self) -> Option<String> {
+        let named = self.name.clone();
+        named.or_else(|| Some(self.listen?.to_string()))
+    }
+
+    /// Refuses what no node could pull from.
+    fn check(&self) -> Result<()> {
+        let Some(listen) = self.listen else {
+            bail!(
+                "[scheduler.kubernetes] needs `listen` under [registry.embedded]: where nodes pull what is built here"
+            );
+        };
+        if self.name.is_none() && (listen.ip().is_unspecified() || listen.port() == 0) {
+            bail!(
+                "`listen` of [registry.embedded] is no address for nodes: say with `name` what they call it"
+            );
+        }
+        let name = self.named().unwrap_or_default();
+        let repository: Option<Repository> = format!("{name}/x").parse().ok();
+        match repository.as_ref().and_then(Repository::registry) == Some(&name) {
+            true => Ok(()),
+            false => bail!(
+                "`{name}` is no name of a registry: expected a host with a dot or a port, such as images.example.com"
+            ),
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -170,9 +201,10 @@ impl Config {
             (Scheduler::Local(_), _) if pulls.listen.is_some() || pulls.name.is_some() => bail!(
                 "`listen` and `name` of [registry.embedded] are for [scheduler.kubernetes]: nobody else pulls images"
             ),
-            _ if pulls.name.is_some() && pulls.listen.is_none() => bail!(
-                "`name` of [registry.embedded] is what nodes call it: say with `listen` where they reach it"
+            (Scheduler::Local(_), _) if !matches!(self.store, Store::Embedded(_)) => bail!(
+                "[store.etcd] and [store.kubernetes] need [scheduler.kubernetes]: another server that takes over would start everything on its own machine, without the volumes of this one"
             ),
+            (Scheduler::Kubernetes(_), _) => pulls.check(),
             _ => Ok(()),
         }
     }
@@ -181,7 +213,7 @@ impl Config {
     pub(super) fn server(self, data: &DataDir) -> Result<ServerConfig> {
         let defaults = ServerConfig::new(data.path(), place::program()?);
         let Registry::Embedded(pulls) = self.registry;
-        let named = pulls.name.or_else(|| Some(pulls.listen?.to_string()));
+        let named = pulls.named();
         let identity = || place::identity().unwrap_or_else(|| RandomIds.unique());
         Ok(ServerConfig {
             base: self.base,
@@ -273,6 +305,26 @@ mod tests {
         assert!(refused("[ingress.kubernetes]\nclass = 'x'").contains("[scheduler.kubernetes]"));
         let pulls = "[registry.embedded]\nlisten = '10.0.0.1:5000'";
         assert!(refused(pulls).contains("[scheduler.kubernetes]"));
+        let etcd = "[store.etcd]\nendpoints = ['http://127.0.0.1:2379']";
+        assert!(refused(etcd).contains("[scheduler.kubernetes]"));
+    }
+
+    #[test]
+    fn a_registry_that_no_node_could_pull_from_is_refused() {
+        let cluster = "[scheduler.kubernetes]\ngateway-network = ['10.0.0.0/8']\n\
+             [ingress.kubernetes]\ngateway = 'a/b'\n";
+        let told = |registry: &str| refused(&format!("{cluster}[registry.embedded]\n{registry}"));
+        assert!(told("").contains("needs `listen`"));
+        assert!(told("listen = '0.0.0.0:5000'").contains("say with `name`"));
+        assert!(told("listen = '10.0.0.1:0'").contains("say with `name`"));
+        for name in [
+            "images",
+            "http://images.example.com",
+            "images.example.com/a",
+        ] {
+            let registry = format!("listen = '0.0.0.0:5000'\nname = '{name}'");
+            assert!(told(&registry).contains("no name of a registry"), "{name}");
+        }
     }
 
     #[test]
