@@ -77,8 +77,6 @@ pub(crate) fn kubernetes(workspace: &Workspace) -> Result {
     in_a_testbed(workspace, |testbed| {
         let mut tests = workspace.command("cargo");
         tests.args(["test", "--package", "tappaas-k8s", "--test", "cluster"]);
-        // They wait for pods most of the time.
-        tests.args(["--", "--test-threads=6"]);
         run(tests.env("TAPPAAS_TESTBED", testbed.facts()))?;
         operators(workspace, testbed, &["--skip", INSIDE])?;
         in_a_cluster(workspace, &testbed.cluster()?)
