@@ -130,7 +130,7 @@ fn lead(platform: &mut Platform, sample: &mut Sample, least: u64) -> Result {
     expect(&platform.run(&[&exec[..], words].concat())?, said)?;
     expect(&platform.run(&["logs", name])?, "web/")?;
     expect(&platform.run(&["logs", name, "--build", "1"])?, "built")?;
-    expect(&platform.figures("/metrics")?, &format!("{name}/"))?;
+    expect(&platform.figures("/metrics")?, &platform.figure_of(name))?;
     let answered = answered + load.end()?.whole()?;
     println!("{name}: {answered} requests, none failed");
     platform.run(&["destroy", name])?;

@@ -159,6 +159,15 @@ impl Platform {
         reply_body(&fetch("localhost", path, self.admin)?)
     }
 
+    /// What the figures have while an application has one instance.
+    pub(crate) fn figure_of(&self, app: &str) -> String {
+        match self.config {
+            // Nobody tells how requests flow through a cluster's proxies.
+            Some(_) => "tappaas_instances{state=\"ready\"} 1".to_owned(),
+            None => format!("{app}/"),
+        }
+    }
+
     /// The processes that outlive the server: the edge, and of each instance its shim and what it runs.
     pub(crate) fn lasting(&self) -> Result<Vec<u32>> {
         let mut lasting = self.edges()?;
