@@ -22,10 +22,8 @@ use tappaas_k8s::{
 
 use tappaas_registry::client as registry;
 
-use crate::{RandomIds, SystemClock};
+use crate::{RandomIds, SystemClock, system::LEASE};
 
-/// The Lease that replicas of an operator share.
-const LEASE: &str = "tappaas";
 /// Within this a lease is given back, or runs out by itself.
 const RELEASE_MAX: Duration = Duration::from_secs(5);
 

@@ -3,6 +3,14 @@ use std::{fmt::Write as _, time::Duration};
 use async_trait::async_trait;
 use tappaas_core::{Clock, Ids, Timestamp};
 
+/// What leads all that share a store, be they servers or replicas of an operator.
+#[cfg(any(
+    feature = "operator",
+    feature = "cluster",
+    all(feature = "machine", feature = "etcd")
+))]
+pub(crate) const LEASE: &str = "tappaas";
+
 /// The machine's clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;

@@ -7,9 +7,8 @@ use std::sync::Arc;
 use tappaas_core::Clock;
 use tappaas_core::Result;
 
-/// What servers that share a store agree on by one of them leading. An operator of the same group is one of them.
 #[cfg(any(feature = "etcd", feature = "cluster"))]
-const NAME: &str = "tappaas";
+use crate::system::LEASE;
 
 /// How a server comes to act.
 #[derive(Debug)]
@@ -25,7 +24,7 @@ pub(super) enum Leading {
 impl Leading {
     #[cfg(feature = "etcd")]
     pub(super) fn etcd(keyspace: &tappaas_etcd::Keyspace, identity: String) -> Self {
-        let candidate = tappaas_etcd::Candidate::new(keyspace, NAME, identity);
+        let candidate = tappaas_etcd::Candidate::new(keyspace, LEASE, identity);
         Self::Etcd(Box::new(candidate))
     }
 
@@ -36,7 +35,7 @@ impl Leading {
         identity: String,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let candidate = tappaas_k8s::Candidate::new(client, namespace, NAME, identity, clock);
+        let candidate = tappaas_k8s::Candidate::new(client, namespace, LEASE, identity, clock);
         Self::Kubernetes(Box::new(candidate))
     }
 

@@ -290,12 +290,29 @@ mod tests {
             listen = '10.0.0.1:5000'
             [scheduler.kubernetes]
             gateway-pods = ['projectcontour:app=envoy']
+            storage-class = 'fast'
             [ingress.kubernetes]
             gateway = 'projectcontour/contour'
         ";
         let config: Config = toml::from_str(text).unwrap();
         config.check().unwrap();
         assert!(!config.unconfined());
+        let data = DataDir::find(Some(Path::new("/nowhere"))).unwrap();
+        let server = config.server(&data).unwrap();
+        let StoreConfig::Etcd { cluster, .. } = &server.store else {
+            panic!("{:?}", server.store);
+        };
+        assert_eq!(cluster.prefix, "/tappaas");
+        let SchedulerConfig::Kubernetes { workloads, volumes } = &server.scheduler else {
+            panic!("{:?}", server.scheduler);
+        };
+        assert_eq!(workloads.registry.as_deref(), Some("10.0.0.1:5000"));
+        assert_eq!(workloads.gateways.len(), 1);
+        assert_eq!(volumes.storage_class.as_deref(), Some("fast"));
+        let IngressConfig::Kubernetes(routes) = &server.ingress else {
+            panic!("{:?}", server.ingress);
+        };
+        assert_eq!(routes.gateway.as_ref().unwrap().name, "contour");
     }
 
     #[test]
