@@ -124,6 +124,10 @@ fn wherever_a_deployment_runs_out_of_room_it_fails_plainly_or_goes_on_when_there
                 "{said}"
             );
         }
+        // A store that has stopped opens again within a second, or the next time that it is asked.
+        until("the store goes on", || {
+            platform.run(&["env", "ls"]).code == 0
+        });
         platform.ok(&["deploy", text(&folder)]);
         platform.answers("shop.localhost", page);
     }
