@@ -111,12 +111,9 @@ pub(crate) fn choose(names: &[&String]) -> Result<Vec<&'static Step>> {
 fn lint(workspace: &Workspace) -> Result {
     workspace.cargo("clippy --workspace --all-targets --all-features -- -D warnings")?;
     // Not among all targets, for they are no tests of `cargo test`.
-    for package in ["tappaas-etcd", "tappaas-k8s"] {
-        workspace.cargo(&format!(
-            "clippy --package {package} --test cluster -- -D warnings"
-        ))?;
-    }
-    workspace.cargo("clippy --package tappaas --all-features --test operator -- -D warnings")?;
+    workspace.cargo(
+        "clippy --workspace --all-features --test etcd --test cluster --test operator -- -D warnings",
+    )?;
     workspace.cargo("clippy --package tappaas --all-targets -- -D warnings")?;
     workspace.cargo(
         "clippy --package tappaas --no-default-features --features machine -- -D warnings",
@@ -127,7 +124,7 @@ fn lint(workspace: &Workspace) -> Result {
 /// Its tests start what they need, and see to it that it ends.
 fn etcd(workspace: &Workspace) -> Result {
     let census = Census::take(ETCD_TRACES);
-    workspace.cargo("test --package tappaas-etcd --test cluster --no-fail-fast")?;
+    workspace.cargo("test --workspace --all-features --test etcd --no-fail-fast")?;
     census.nothing_since(ETCD_TRACES)
 }
 

@@ -76,7 +76,7 @@ pub(crate) fn run_verb(workspace: &Workspace, arguments: &[String]) -> Result {
 pub(crate) fn kubernetes(workspace: &Workspace) -> Result {
     in_a_testbed(workspace, |testbed| {
         let mut tests = workspace.command("cargo");
-        tests.args(["test", "--package", "tappaas-k8s", "--test", "cluster"]);
+        tests.args(["test", "--workspace", "--all-features", "--test", "cluster"]);
         run(tests.env("TAPPAAS_TESTBED", testbed.facts()))?;
         operators(workspace, testbed, &["--skip", INSIDE])?;
         in_a_cluster(workspace, &testbed.cluster()?)
@@ -93,7 +93,7 @@ pub(crate) fn operator_image(workspace: &Workspace) -> Result {
 /// Tests of whole platforms, of which a cluster has one at a time.
 fn operators(workspace: &Workspace, testbed: &Testbed, which: &[&str]) -> Result {
     let mut operators = workspace.command("cargo");
-    operators.args(["test", "--package", "tappaas", "--all-features"]);
+    operators.args(["test", "--workspace", "--all-features"]);
     operators.args(["--test", "operator", "--", "--test-threads=1"]);
     run(operators
         .args(which)
