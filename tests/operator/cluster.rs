@@ -30,6 +30,28 @@ impl Cluster {
         self.0[name].as_str().unwrap()
     }
 
+    /// Kills a component of the cluster as a crash would. It is started again.
+    pub(crate) fn kill(&self, component: &str) {
+        let supervisor = self.0["supervisor"].as_i64().unwrap();
+        let threads = std::fs::read_dir(format!("/proc/{supervisor}/task")).unwrap();
+        let children = threads.flatten().flat_map(|thread| {
+            let children = std::fs::read_to_string(thread.path().join("children"));
+            let children: Vec<i32> = children
+                .unwrap_or_default()
+                .split_whitespace()
+                .filter_map(|pid| pid.parse().ok())
+                .collect();
+            children
+        });
+        let of = |pid: &i32| {
+            let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            words.split(|byte| *byte == 0).nth(1) == Some(component.as_bytes())
+        };
+        let pid = children.into_iter().find(of).expect("it runs");
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    }
+
     /// Runs `kubectl`, and returns what it says.
     pub(crate) fn kubectl(&self, words: &[&str]) -> String {
         self.try_kubectl(words, "").unwrap()

@@ -153,9 +153,13 @@ async fn signalled() -> tappaas_core::Result<()> {
     }
 }
 
+/// What is logged if nobody says otherwise. The client of Kubernetes tells each failure that it also returns, and
+/// who called it knows what was to be done.
+const LOG: &str = "info,kube_client=off";
+
 fn log() {
-    let filter = place::log_filter().unwrap_or_else(|| "info".to_owned());
-    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = place::log_filter().unwrap_or_else(|| LOG.to_owned());
+    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new(LOG));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

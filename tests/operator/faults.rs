@@ -1,0 +1,145 @@
+//! What may go wrong around an operator, and in it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use tappaas_testkit::conformance::until;
+use tokio::time::sleep;
+
+use crate::world::{READY, World};
+
+const ENVIRONMENT: &str = "acme.shop.production";
+/// So often an operator is killed while it deploys, and while it removes, each time a moment later.
+const KILLS: u32 = 8;
+const LATER: Duration = Duration::from_millis(300);
+/// So long nothing happens.
+const QUIET: Duration = Duration::from_secs(20);
+/// More lines in a log than this, for one outage, is a loop.
+const LINES_MAX: usize = 200;
+
+#[tokio::test]
+async fn an_operator_killed_at_any_step_is_succeeded_by_one_that_goes_on() {
+    let world = World::install("kills", "unused", 0);
+    let cluster = &world.cluster;
+    let operator = world.operator("one").await;
+    let namespace = world.environment(ENVIRONMENT).await;
+    operator.kill();
+    let object = world.named("applications", "hello");
+    let serve =
+        |text: &str| world.application(&namespace, "hello", &["/program", "serve", text, "1ms"]);
+    for kill in 1..=KILLS {
+        cluster.apply(&[serve(&format!("round {kill}"))]);
+        let operator = world.begin("one");
+        sleep(LATER * kill).await;
+        operator.kill();
+    }
+    let operator = world.operator("one").await;
+    cluster.wait(&namespace, &object, READY, "True").await;
+    let host = cluster.value(&namespace, &object, ".status.hosts[0]");
+    cluster.answers(&host, &format!("round {KILLS} /")).await;
+    for kind in [
+        "deployments",
+        "httproutes",
+        "serviceaccounts",
+        "poddisruptionbudgets",
+    ] {
+        let found = cluster.kubectl(&["get", "-n", &namespace, kind, "-o=name"]);
+        let ours = found.lines().filter(|name| name.contains("hello"));
+        let most = usize::from(kind != "poddisruptionbudgets");
+        assert_eq!(ours.count(), most, "{found}");
+    }
+    operator.kill();
+
+    cluster.kubectl(&["delete", "-n", &namespace, &object, "--wait=false"]);
+    for kill in 1..=KILLS {
+        let operator = world.begin("one");
+        sleep(LATER * kill).await;
+        operator.kill();
+    }
+    let operator = world.operator("one").await;
+    let environment = world.named("environments", ENVIRONMENT);
+    cluster.kubectl(&["delete", &environment, "--timeout=120s"]);
+    let left = cluster.kubectl(&["get", "namespaces", "-o=name"]);
+    assert!(!left.contains(&namespace), "{left}");
+    operator.terminate();
+    world.uninstall().await;
+}
+
+#[tokio::test]
+async fn a_quiet_operator_asks_for_nothing_but_its_lease() {
+    let world = World::install("quiet", "unused", 0);
+    let cluster = &world.cluster;
+    let operator = world.operator("one").await;
+    let namespace = world.environment(ENVIRONMENT).await;
+    let object = world.named("applications", "hello");
+    let words = ["/program", "serve", "hello", "1ms"];
+    cluster.apply(&[world.application(&namespace, "hello", &words)]);
+    cluster.wait(&namespace, &object, READY, "True").await;
+
+    let asked = || {
+        let figures = operator.admin("/metrics").unwrap_or_default();
+        let counts = figures.lines().filter_map(|line| {
+            let (what, count) = line
+                .strip_prefix("tappaas_kubernetes_requests_total")?
+                .rsplit_once(' ')?;
+            Some((what.to_owned(), count.parse::<u64>().ok()?))
+        });
+        let all: BTreeMap<_, _> = counts.collect();
+        all
+    };
+    // What follows a release comes to its end.
+    let mut more = BTreeMap::new();
+    let quiet = until("the operator is quiet", async || {
+        let before = asked();
+        sleep(QUIET).await;
+        more = asked();
+        more.retain(|what, count| {
+            *count -= before.get(what).copied().unwrap_or(0);
+            // A watch ends by itself now and then, and is begun again.
+            *count > 0 && !what.contains("leases") && !what.contains("\"watch\"")
+        });
+        Ok(more.is_empty().then_some(()))
+    });
+    if let Err(error) = quiet.await {
+        panic!("{error:?}: {more:#?}\n{}", operator.log());
+    }
+
+    cluster.kubectl(&["delete", "-n", &namespace, &object, "--timeout=120s"]);
+    let environment = world.named("environments", ENVIRONMENT);
+    cluster.kubectl(&["delete", &environment, "--timeout=120s"]);
+    operator.terminate();
+    world.uninstall().await;
+}
+
+#[tokio::test]
+async fn an_api_server_that_is_killed_and_comes_back_is_followed_again() {
+    let world = World::install("outage", "unused", 0);
+    let cluster = &world.cluster;
+    let operator = world.operator("one").await;
+    let namespace = world.environment(ENVIRONMENT).await;
+    let object = world.named("applications", "hello");
+    let serve = |text| world.application(&namespace, "hello", &["/program", "serve", text, "1ms"]);
+    cluster.apply(&[serve("one")]);
+    cluster.wait(&namespace, &object, READY, "True").await;
+    let host = cluster.value(&namespace, &object, ".status.hosts[0]");
+
+    for text in ["two", "three"] {
+        cluster.kill("kube-apiserver");
+        // What runs goes on without it.
+        let page = cluster.page(&host).unwrap();
+        assert_eq!(page.0, 200, "{page:?}");
+        let back = until("the API server is back", async || {
+            let applied = cluster.try_kubectl(&["apply", "-f", "-"], &serve(text).to_string());
+            Ok(applied.ok())
+        });
+        back.await.unwrap();
+        cluster.answers(&host, &format!("{text} /")).await;
+    }
+    let log = operator.log();
+    assert!(log.lines().count() < LINES_MAX, "{log}");
+
+    cluster.kubectl(&["delete", "-n", &namespace, &object, "--timeout=120s"]);
+    let environment = world.named("environments", ENVIRONMENT);
+    cluster.kubectl(&["delete", &environment, "--timeout=120s"]);
+    operator.terminate();
+    world.uninstall().await;
+}
