@@ -18,27 +18,36 @@ pub enum Kind {
     Application,
     /// One run of a builder. Environment-scoped.
     Build,
+    /// Domains that applications get hosts under. Cluster-scoped.
+    DomainPool,
     /// A stage of a project. Project-scoped.
     Environment,
     /// The ownership of a host name. Cluster-scoped, named by the host's hash.
     HostClaim,
     /// The record of an asynchronous request. Environment-scoped.
     Operation,
+    /// A group of environments and what holds for all of them. Tenant-scoped.
+    Project,
     /// A version of an application. Environment-scoped, immutable.
     Release,
+    /// The owner of projects. Cluster-scoped.
+    Tenant,
     /// Storage with its own life. Environment-scoped.
     Volume,
 }
 
 impl Kind {
     /// Every kind, in alphabetical order.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::Application,
         Self::Build,
+        Self::DomainPool,
         Self::Environment,
         Self::HostClaim,
         Self::Operation,
+        Self::Project,
         Self::Release,
+        Self::Tenant,
         Self::Volume,
     ];
 
@@ -47,10 +56,13 @@ impl Kind {
         match self {
             Self::Application => "Application",
             Self::Build => "Build",
+            Self::DomainPool => "DomainPool",
             Self::Environment => "Environment",
             Self::HostClaim => "HostClaim",
             Self::Operation => "Operation",
+            Self::Project => "Project",
             Self::Release => "Release",
+            Self::Tenant => "Tenant",
             Self::Volume => "Volume",
         }
     }
@@ -58,7 +70,8 @@ impl Kind {
     /// How many of tenant, project and environment an object of this kind names.
     pub fn depth(self) -> usize {
         match self {
-            Self::HostClaim => 0,
+            Self::DomainPool | Self::HostClaim | Self::Tenant => 0,
+            Self::Project => 1,
             Self::Environment => 2,
             Self::Application | Self::Build | Self::Operation | Self::Release | Self::Volume => 3,
         }

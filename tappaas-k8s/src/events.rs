@@ -1,4 +1,4 @@
-//! Kubernetes Events: what becomes of applications and environments, told where `kubectl describe` and `kubectl events` look.
+//! Kubernetes Events: what becomes of what has conditions, told where `kubectl describe` and `kubectl events` look.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -20,13 +20,19 @@ use crate::{
 };
 
 /// What has conditions.
-const KINDS: [Kind; 2] = [Kind::Application, Kind::Environment];
+const KINDS: [Kind; 5] = [
+    Kind::Application,
+    Kind::DomainPool,
+    Kind::Environment,
+    Kind::Project,
+    Kind::Tenant,
+];
 /// Kubernetes takes no longer note.
 const NOTE_MAX: usize = 1024;
 /// Before what cannot be watched is tried again.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// Tells by Events what changes of the conditions of applications and environments.
+/// Tells by Events what changes of the conditions of applications, and of what they are in.
 ///
 /// An Event is a courtesy: one that cannot be written is lost. What was so before is not told.
 pub struct EventReporter {
@@ -57,8 +63,7 @@ impl EventReporter {
 
     /// Reports for as long as it is polled.
     pub async fn run(&self) {
-        let [applications, environments] = KINDS.map(|kind| self.follow(kind));
-        futures::join!(applications, environments);
+        futures::future::join_all(KINDS.map(|kind| self.follow(kind))).await;
     }
 
     async fn follow(&self, kind: Kind) {

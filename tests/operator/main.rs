@@ -6,4 +6,5 @@ mod faults;
 mod image;
 mod inside;
 mod kubectl;
+mod tenancy;
 mod world;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tappaas::k8s::Installation;
+use tappaas::{core::Kind, k8s::Installation};
 use tappaas_testkit::conformance::until;
 use tempfile::TempDir;
 
@@ -37,7 +37,7 @@ impl World {
         let words = ["apply", "--server-side", "-f", "-"];
         cluster.try_kubectl(&words, &list.to_string()).unwrap();
         let group = &installation.group;
-        for definition in &objects[..7] {
+        for definition in &objects[..Kind::ALL.len()] {
             let name = definition["metadata"]["name"].as_str().unwrap();
             let name = format!("crd/{name}");
             cluster.kubectl(&[

@@ -2,8 +2,9 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream, stream::BoxStream};
+use tokio::sync::Mutex;
 
-use super::{Context, drive::Reconcile, wakes};
+use super::{Context, allotment::NO_SHARE, drive::Reconcile, wakes};
 use crate::{
     Chain, Error, Key, Kind, ListRequest, Result, Scope,
     client::{Client, Held},
@@ -21,7 +22,12 @@ const FINALIZER: &str = "tappaas.dev/environment";
 #[derive(Debug)]
 pub(super) struct EnvironmentController {
     pub(super) context: Arc<Context>,
+    /// Held while one environment is given its share: of two, the second sees what the first was given.
+    pub(super) granting: Mutex<()>,
 }
+
+/// Why an environment is not prepared as it is.
+type Refusal = (Truth, &'static str, String);
 
 #[async_trait]
 impl Reconcile for EnvironmentController {
@@ -40,15 +46,23 @@ impl Reconcile for EnvironmentController {
             self.discard(environment, &scope).await?;
             return Ok(None);
         }
-        if let Some(why) = self.refusal(&environment) {
-            let namespace = environment.status.namespace.clone();
-            let status = self.status(&environment, namespace, why);
-            self.record(environment, status).await?;
-            return Ok(None);
+        let granted = match self.refusal(&environment, &scope)? {
+            None => self.grant(&environment, &scope).await?,
+            Some(why) => Err(why),
+        };
+        match granted {
+            Ok(environment) => {
+                let limited = !environment.spec.limits.is_unlimited();
+                self.prepare(environment, &scope).await?;
+                Ok(limited.then_some(RECHECK))
+            }
+            Err(why) => {
+                let namespace = environment.status.namespace.clone();
+                let status = self.status(&environment, namespace, why);
+                self.record(environment, status).await?;
+                Ok(None)
+            }
         }
-        let limited = !environment.spec.limits.is_unlimited();
-        self.prepare(environment, &scope).await?;
-        Ok(limited.then_some(RECHECK))
     }
 
     async fn wakes(&self) -> Result<BoxStream<'static, Key>> {
@@ -57,7 +71,13 @@ impl Reconcile for EnvironmentController {
         // The last one that goes lets its environment go.
         let of = |kind| wakes::objects(client, kind, around);
         let inside = [Kind::Application, Kind::Volume].map(of);
-        Ok(stream::select(own, stream::select_all(inside)).boxed())
+        let shares = [
+            wakes::objects(client, Kind::Environment, without_share),
+            wakes::objects(client, Kind::Project, environments),
+            wakes::objects(client, Kind::Tenant, environments),
+        ];
+        let others = inside.into_iter().chain(shares);
+        Ok(stream::select(own, stream::select_all(others)).boxed())
     }
 
     fn all(&self) -> Vec<Key> {
@@ -68,17 +88,37 @@ impl Reconcile for EnvironmentController {
 
 impl EnvironmentController {
     /// Why an environment is not prepared as it is. What was prepared before stays as it was.
-    fn refusal(&self, environment: &Environment) -> Option<(Truth, &'static str, String)> {
+    fn refusal(&self, environment: &Environment, scope: &Scope) -> Result<Option<Refusal>> {
         let spec = &environment.spec;
         if let Err(error) = spec.check() {
-            return Some((Truth::False, "Invalid", Chain(&error).to_string()));
+            let message = Chain(&error).to_string();
+            return Ok(Some((Truth::False, "Invalid", message)));
         }
-        if !self.context.backends.scheduler.capabilities().quotas
-            && let Err(error) = spec.limits.refuse()
-        {
-            return Some((Truth::False, LIMITS_UNSUPPORTED, Chain(&error).to_string()));
+        let unsupported = self.context.unsupported(scope, &spec.limits)?;
+        Ok(unsupported.map(|why| (Truth::False, LIMITS_UNSUPPORTED, why)))
+    }
+
+    /// Gives an environment the limits that it asks for, on record before anything is prepared, or says why not.
+    async fn grant(
+        &self,
+        environment: &Environment,
+        scope: &Scope,
+    ) -> Result<Result<Environment, Refusal>> {
+        let (wanted, known) = (&environment.spec.limits, &environment.status.limits);
+        let holders = self.context.holders(scope)?;
+        let _one_at_a_time = self.granting.lock().await;
+        for holder in holders {
+            let others = self.context.given(&holder.scope, environment).await?;
+            if let Some(why) = holder.refusal(wanted, known, &others) {
+                return Ok(Err((Truth::False, NO_SHARE, why)));
+            }
         }
-        None
+        let mut environment = environment.clone();
+        if wanted != known {
+            environment.status.limits = *wanted;
+            environment = self.context.client.update_status(&environment).await?;
+        }
+        Ok(Ok(environment))
     }
 
     async fn prepare(&self, mut environment: Environment, scope: &Scope) -> Result<()> {
@@ -144,7 +184,7 @@ impl EnvironmentController {
         &self,
         environment: &Environment,
         namespace: Option<String>,
-        (status, reason, message): (Truth, &str, String),
+        (status, reason, message): Refusal,
     ) -> EnvironmentStatus {
         let now = self.context.clock.now();
         let ready = Condition {
@@ -157,6 +197,7 @@ impl EnvironmentController {
         };
         let known = &environment.status.conditions;
         EnvironmentStatus {
+            limits: environment.status.limits,
             namespace,
             conditions: vec![ready.since(known, now)],
         }
@@ -194,4 +235,24 @@ fn around(_: &Client, object: Option<&Held>, key: &Key) -> Vec<Key> {
         .map(|(project, name)| Key::new(Kind::Environment, project, name.as_str()))
         .into_iter()
         .collect()
+}
+
+/// The environments inside of a tenant or a project.
+fn environments(client: &Client, _: Option<&Held>, key: &Key) -> Vec<Key> {
+    let own = crate::Name::new(&key.name).ok();
+    let inside = match (key.scope.names(), own) {
+        ([], Some(tenant)) => Scope::tenant(tenant),
+        ([tenant], Some(project)) => Scope::project(tenant.clone(), project),
+        _ => return Vec::new(),
+    };
+    client.keys(Kind::Environment, &inside)
+}
+
+/// The environments of the same tenant that wait for a share of its limits.
+fn without_share(client: &Client, _: Option<&Held>, key: &Key) -> Vec<Key> {
+    let tenant = key.scope.names().first().cloned().map(Scope::tenant);
+    let siblings = tenant.map(|tenant| client.list::<EnvironmentSpec>(&tenant));
+    let siblings = siblings.into_iter().flatten();
+    let waiting = siblings.filter(|it| it.status.conditions.iter().any(|it| it.reason == NO_SHARE));
+    waiting.map(|it| it.key()).filter(|it| it != key).collect()
 }

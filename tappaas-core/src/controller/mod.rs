@@ -1,29 +1,38 @@
 //! Keyed, level-triggered reconcilers: each run reads desired and observed state afresh, plans purely, and executes idempotent steps.
 
+mod allotment;
 pub mod application;
 mod build;
+mod domains;
 mod drive;
 mod environment;
 mod garbage;
 mod queue;
+mod tenancy;
 mod wakes;
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::task::JoinSet;
+use tokio::{sync::Mutex, task::JoinSet};
 
+pub use self::domains::Domains;
 use self::{
     application::ApplicationController,
     build::BuildController,
     drive::{Pace, Reconcile, drive},
     environment::EnvironmentController,
     garbage::GarbageController,
+    tenancy::TenancyController,
 };
+
 use crate::{
     Clock, Error, Ids, Result, Store,
     backend::Repository,
     client::Client,
-    model::{ApplicationKey, Host},
+    model::{
+        ApplicationKey, Host,
+        check::{BASE_MAX, BASE_WRONG},
+    },
     platform::Backends,
 };
 
@@ -63,10 +72,8 @@ impl Settings {
     /// # Errors
     /// `Invalid`, saying which.
     pub fn check(&self) -> Result<()> {
-        if self.base.as_str().len() > 80 || self.base.wildcard() {
-            return Err(Error::invalid(
-                "the base domain must be a plain host of at most 80 characters",
-            ));
+        if self.base.as_str().len() > BASE_MAX || self.base.wildcard() {
+            return Err(Error::invalid(BASE_WRONG));
         }
         if self.concurrency == 0 || self.builds == 0 || self.resync.is_zero() {
             return Err(Error::invalid(
@@ -105,9 +112,16 @@ pub(crate) struct Context {
 pub(crate) async fn run(context: Arc<Context>) {
     context.client.sync().await;
     let settings = &context.settings;
-    let controllers: [(Arc<dyn Reconcile>, usize); 4] = [
+    let controllers: [(Arc<dyn Reconcile>, usize); 5] = [
         (
             Arc::new(EnvironmentController {
+                context: context.clone(),
+                granting: Mutex::default(),
+            }),
+            settings.concurrency,
+        ),
+        (
+            Arc::new(TenancyController {
                 context: context.clone(),
             }),
             settings.concurrency,

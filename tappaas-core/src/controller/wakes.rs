@@ -6,7 +6,7 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 use crate::{
     Key, Kind, Name, Scope,
     client::{Change, Client, Held, Reference},
-    model::{ApplicationSpec, ReleaseSpec},
+    model::{ApplicationSpec, ProjectSpec, ReleaseSpec, Typed},
 };
 
 /// Names what to look at when objects of a kind change: `keys` tells it from the changed object, if it is still there, and its key.
@@ -58,6 +58,35 @@ pub(super) fn applications_inside(client: &Client, _: Option<&Held>, key: &Key) 
         }
         _ => Vec::new(),
     }
+}
+
+/// The applications in a project, whose domain pool may be another one now.
+pub(super) fn applications_of_project(client: &Client, _: Option<&Held>, key: &Key) -> Vec<Key> {
+    match (key.scope.names(), Name::new(&key.name)) {
+        ([tenant], Ok(name)) => {
+            let inside = Scope::project(tenant.clone(), name);
+            client.keys(Kind::Application, &inside)
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The applications in projects that name a domain pool.
+pub(super) fn applications_of_pool(client: &Client, _: Option<&Held>, key: &Key) -> Vec<Key> {
+    projects_of_pool(client, None, key)
+        .iter()
+        .flat_map(|project| applications_of_project(client, None, project))
+        .collect()
+}
+
+/// The projects that name a domain pool.
+pub(super) fn projects_of_pool(client: &Client, _: Option<&Held>, key: &Key) -> Vec<Key> {
+    let projects = client.list::<ProjectSpec>(&Scope::cluster());
+    let named = projects.iter().filter(|project| {
+        let pool = project.spec.domain_pool.as_ref();
+        pool.is_some_and(|name| name.as_str() == key.name)
+    });
+    named.map(Typed::key).collect()
 }
 
 /// The applications that an application is or was bound to, as far as its kept releases tell.

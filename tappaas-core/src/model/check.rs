@@ -7,8 +7,9 @@ use std::{
 };
 
 use super::{
-    ApplicationContent, ApplicationSpec, Autoscale, EnvironmentSpec, Host, Limits, Port, Probe,
-    ProbeCheck, Process, Protocol, RestartPolicy, Rollout, RouteSpec, Stop,
+    ApplicationContent, ApplicationSpec, Autoscale, DomainPoolSpec, EnvironmentSpec, Host, Limits,
+    Port, Probe, ProbeCheck, Process, ProjectSpec, Protocol, RestartPolicy, Rollout, RouteSpec,
+    Stop, TenantSpec,
 };
 use crate::{Error, Name, Result, controller::application::RELEASE_PROCESS};
 
@@ -29,6 +30,9 @@ const EACH_MAX: usize = 50;
 const PARTS_MAX: usize = 500;
 /// The most that a limit of an environment can be: what no backend counts beyond.
 const LIMIT_MAX: u64 = 1 << 53;
+/// The most characters of a domain that hosts are given out under, so that the names before it have room.
+pub(crate) const BASE_MAX: usize = 80;
+pub(crate) const BASE_WRONG: &str = "a base domain is a plain host of at most 80 characters";
 
 impl ApplicationSpec {
     /// Refuses an application whose parts do not fit together.
@@ -64,18 +68,54 @@ impl EnvironmentSpec {
     }
 }
 
+impl TenantSpec {
+    /// As [`EnvironmentSpec::check`].
+    ///
+    /// # Errors
+    /// `Invalid`, naming the field.
+    pub fn check(&self) -> Result<()> {
+        self.limits.check()
+    }
+}
+
+impl ProjectSpec {
+    /// As [`EnvironmentSpec::check`].
+    ///
+    /// # Errors
+    /// `Invalid`, naming the field.
+    pub fn check(&self) -> Result<()> {
+        self.limits.check()
+    }
+}
+
+impl DomainPoolSpec {
+    /// Refuses a pool that no hosts can be given out from.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the field.
+    pub fn check(&self) -> Result<()> {
+        if self.bases.is_empty() || self.bases.len() > EACH_MAX {
+            return wrong("bases", format!("a pool has 1 to {EACH_MAX} domains"));
+        }
+        if self.tenants.len() > PARTS_MAX {
+            let message = format!("a pool is for all tenants, or at most {PARTS_MAX}");
+            return wrong("tenants", message);
+        }
+        let long = |base: &&Host| base.wildcard() || base.as_str().len() > BASE_MAX;
+        match self.bases.iter().find(long) {
+            None => Ok(()),
+            Some(base) => wrong("bases", format!("{base}: {BASE_WRONG}")),
+        }
+    }
+}
+
 impl Limits {
     /// Refuses limits that nobody could keep.
     ///
     /// # Errors
     /// `Invalid`, naming the field.
     pub fn check(&self) -> Result<()> {
-        for (field, limit) in [
-            ("cpuMillis", self.cpu_millis),
-            ("memory", self.memory),
-            ("instances", self.instances.map(u64::from)),
-            ("storage", self.storage),
-        ] {
+        for (field, limit) in self.fields() {
             let field = format!("limits.{field}");
             match limit {
                 Some(0) => return wrong(field, "a limit is at least 1; without one leave it out"),

@@ -45,6 +45,33 @@ impl Limits {
         *self == Self::default()
     }
 
+    /// Each with its field's name, in one order.
+    pub(crate) fn fields(&self) -> [(&'static str, Option<u64>); 4] {
+        [
+            ("cpuMillis", self.cpu_millis),
+            ("memory", self.memory),
+            ("instances", self.instances.map(u64::from)),
+            ("storage", self.storage),
+        ]
+    }
+
+    /// Those of two environments together. What one of them is not limited in counts for nothing.
+    #[must_use]
+    pub(crate) fn plus(&self, other: &Self) -> Self {
+        fn sum<T>(one: Option<T>, other: Option<T>, add: fn(T, T) -> T) -> Option<T> {
+            match (one, other) {
+                (Some(one), Some(other)) => Some(add(one, other)),
+                (one, other) => one.or(other),
+            }
+        }
+        Self {
+            cpu_millis: sum(self.cpu_millis, other.cpu_millis, u64::saturating_add),
+            memory: sum(self.memory, other.memory, u64::saturating_add),
+            instances: sum(self.instances, other.instances, u32::saturating_add),
+            storage: sum(self.storage, other.storage, u64::saturating_add),
+        }
+    }
+
     /// Refuses every limit, for schedulers that keep none.
     ///
     /// # Errors
@@ -64,6 +91,9 @@ impl Limits {
 #[derive(Clone, Debug, Default, JsonSchema, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct EnvironmentStatus {
+    /// The limits that it was given: what counts against those of its tenant and its project.
+    #[serde(skip_serializing_if = "Limits::is_unlimited")]
+    pub limits: Limits,
     /// The namespace that it has where it runs, if there are such, as on Kubernetes.
     pub namespace: Option<String>,
     /// What is known, for programs that wait for it.

@@ -5,6 +5,7 @@ mod autoscale;
 mod build;
 pub(crate) mod check;
 mod condition;
+mod domains;
 mod environment;
 mod host;
 mod operation;
@@ -12,6 +13,7 @@ mod process;
 mod release;
 mod runtime;
 mod source;
+mod tenancy;
 mod volume;
 
 pub use application::{
@@ -21,6 +23,7 @@ pub use application::{
 pub use autoscale::Autoscale;
 pub use build::{Build, BuildObjectSpec, BuildPhase, BuildStatus};
 pub use condition::{Condition, ConditionKind, Truth};
+pub use domains::{DomainPool, DomainPoolSpec, DomainPoolStatus};
 pub use environment::{Environment, EnvironmentSpec, EnvironmentStatus, Limits};
 pub use host::{Host, HostClaim, HostClaimSpec, HostClaimStatus};
 pub use operation::{Operation, OperationSpec, OperationState, OperationStatus, OperationVerb};
@@ -31,6 +34,7 @@ pub use process::{
 pub use release::{Release, ReleasePhase, ReleaseSpec, ReleaseStatus};
 pub use runtime::Runtime;
 pub use source::{BuildSpec, Source, Strategy};
+pub use tenancy::{AllotmentStatus, Project, ProjectSpec, Tenant, TenantSpec};
 pub use volume::{VolumeObject, VolumeObjectSpec, VolumeObjectStatus};
 
 use schemars::JsonSchema;

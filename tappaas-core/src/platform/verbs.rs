@@ -146,8 +146,9 @@ impl Platform {
                 )));
             }
         }
-        if !self.backends().scheduler.capabilities().quotas {
-            self.context.limits(key)?.refuse()?;
+        let limits = self.context.limits(key)?;
+        if let Some(why) = self.context.unsupported(&key.scope(), &limits)? {
+            return Err(Error::unsupported(why));
         }
         let before = self.application(key)?.metadata.generation;
         let application = self

@@ -6,8 +6,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use tappaas_core::{
     Kind,
     model::{
-        ApplicationSpec, BuildObjectSpec, EnvironmentSpec, HostClaimSpec, OperationSpec,
-        ReleaseSpec, Spec, VolumeObjectSpec,
+        ApplicationSpec, BuildObjectSpec, DomainPoolSpec, EnvironmentSpec, HostClaimSpec,
+        OperationSpec, ProjectSpec, ReleaseSpec, Spec, TenantSpec, VolumeObjectSpec,
     },
 };
 
@@ -41,6 +41,8 @@ const AGE: Shown<'_> = ("Age", ".metadata.creationTimestamp", "date");
 pub(super) fn all() -> [Look; Kind::ALL.len()] {
     let release = ("Release", ".status.current", "integer");
     let hosts = ("Hosts", ".status.hosts", "string");
+    let bases = ("Bases", ".spec.bases", "string");
+    let pool = ("Pool", ".spec.domainPool", "string");
     let host = ("Host", ".spec.host", "string");
     let verb = ("Verb", ".spec.verb", "string");
     let state = ("State", ".status.state", "string");
@@ -51,10 +53,13 @@ pub(super) fn all() -> [Look; Kind::ALL.len()] {
     [
         look::<ApplicationSpec>("tapp", &[READY, PHASE, release, hosts, MESSAGE]),
         look::<BuildObjectSpec>("tbuild", &[OWNER, PHASE, MESSAGE]),
+        look::<DomainPoolSpec>("tpool", &[bases, READY, REASON]),
         look::<EnvironmentSpec>("tenv", &[namespace, READY, REASON]),
         look::<HostClaimSpec>("thost", &[host, OWNER]),
         look::<OperationSpec>("toperation", &[OWNER, verb, state, MESSAGE]),
+        look::<ProjectSpec>("tproject", &[pool, READY, REASON]),
         look::<ReleaseSpec>("trel", &[OWNER, version, PHASE, MESSAGE]),
+        look::<TenantSpec>("ttenant", &[READY, REASON]),
         look::<VolumeObjectSpec>("tvol", &[OWNER, bytes, used]),
     ]
 }

@@ -23,6 +23,7 @@ fn object(kind: Kind, spec: Value, status: Value) -> Object {
     let [tenant, project, environment] = names;
     let scope = match kind.depth() {
         0 => Scope::cluster(),
+        1 => Scope::tenant(tenant),
         2 => Scope::project(tenant, project),
         _ => Scope::environment(tenant, project, environment),
     };
@@ -56,6 +57,8 @@ fn sample(kind: Kind) -> Object {
     });
     let application = json!({ "content": content, "scale": { "web": 3 }, "attempt": 1, "rollback": 2,
             "autoscale": { "web": { "min": 1, "max": 3, "cpuPercent": 50 } } });
+    let limits = json!({ "cpuMillis": 500, "memory": 1_u64 << 40, "instances": 3, "storage": 1 });
+    let allotment = json!({ "allotted": limits, "conditions": [] });
     let time = "2026-01-02T03:04:05.678901234Z";
     let (spec, status) = match kind {
         Kind::Application => (
@@ -71,9 +74,13 @@ fn sample(kind: Kind) -> Object {
             json!({ "phase": "succeeded", "message": "", "started": time, "ended": null, "outcome": {
                 "image": image, "processes": { "web": { "shell": "run" } }, "detected": "go", "stack": null, "cached": true } }),
         ),
+        Kind::DomainPool => (
+            json!({ "bases": ["a.example", "b.example"], "tenants": ["kinds"] }),
+            json!({ "conditions": [] }),
+        ),
         Kind::Environment => (
-            json!({ "limits": { "cpuMillis": 500, "memory": 1_u64 << 40, "instances": 3, "storage": 1 } }),
-            json!({}),
+            json!({ "limits": limits }),
+            json!({ "limits": limits, "namespace": "somewhere", "conditions": [] }),
         ),
         Kind::HostClaim => (
             json!({ "host": "a.example", "application": "kinds/p/e/shop" }),
@@ -83,11 +90,13 @@ fn sample(kind: Kind) -> Object {
             json!({ "application": "shop", "verb": "deploy", "generation": 4, "origin": digest, "before": application, "cancelled": false }),
             json!({ "state": "running", "message": "building", "release": 3, "build": 1, "ended": time }),
         ),
+        Kind::Project => (json!({ "limits": limits, "domainPool": "pool" }), allotment),
         Kind::Release => (
             json!({ "application": "shop", "version": 1, "origin": digest, "image": image, "content": content,
                 "detected": { "web": { "shell": "run" } } }),
             json!({ "phase": "rolling-out", "started": time, "command": true, "ports": { "web": 3000 } }),
         ),
+        Kind::Tenant => (json!({ "limits": limits }), allotment),
         Kind::Volume => (
             json!({ "application": "shop", "volume": "data", "size": 1_u64 << 40 }),
             json!({ "used": 17 }),

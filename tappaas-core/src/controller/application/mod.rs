@@ -99,15 +99,16 @@ impl Reconcile for ApplicationController {
         let own = wakes::objects(client, Kind::Application, |_, _, key| vec![key.clone()]);
         let callee = wakes::objects(client, Kind::Application, wakes::bound_applications);
         let around = wakes::objects(client, Kind::Environment, wakes::applications_inside);
+        let project = wakes::objects(client, Kind::Project, wakes::applications_of_project);
+        let pool = wakes::objects(client, Kind::DomainPool, wakes::applications_of_pool);
         let releases = wakes::objects(client, Kind::Release, wakes::named_application);
         let builds = wakes::objects(client, Kind::Build, wakes::named_application);
         let operations = wakes::objects(client, Kind::Operation, wakes::named_application);
         let workloads = self.context.backends.scheduler.watch().await?;
         let workloads = workloads.map(|id| id.application.object()).boxed();
-        Ok(
-            stream::select_all([own, callee, around, releases, builds, operations, workloads])
-                .boxed(),
-        )
+        let outer = [around, project, pool];
+        let inner = [own, callee, releases, builds, operations, workloads];
+        Ok(stream::select_all(outer.into_iter().chain(inner)).boxed())
     }
 
     /// Also applications that are gone, but with operations that nobody has ended.

@@ -5,10 +5,11 @@ use crate::{
     Chain, Kind, ListRequest, Name, Object, Result, Scope,
     backend::{PeerAddress, RouteId, WorkloadId, WorkloadStatus},
     client::Reference,
-    controller::Context,
+    controller::{Context, allotment::NO_SHARE, environment::LIMITS_UNSUPPORTED},
     model::{
-        Application, ApplicationKey, ApplicationSpec, Build, BuildObjectSpec, EnvironmentSpec,
-        Host, HostClaim, HostClaimSpec, Limits, Operation, OperationSpec, Release, ReleaseSpec,
+        Application, ApplicationKey, ApplicationSpec, Build, BuildObjectSpec, Condition,
+        Environment, EnvironmentSpec, Host, HostClaim, HostClaimSpec, Limits, Operation,
+        OperationSpec, Release, ReleaseSpec,
     },
 };
 
@@ -49,6 +50,8 @@ impl Context {
             callers_missing: false,
             callers_leaving: false,
             limits: self.limits(key)?,
+            held_back: self.held_back(key)?,
+            domains: self.domains(key)?,
             quotas: scheduler.quotas,
             autoscaling: scheduler.autoscaling && !scheduler.stepwise,
             sources: self.backends.builder.capabilities().sources,
@@ -77,6 +80,29 @@ impl Context {
         Ok(environment
             .map(|found| found.spec.limits)
             .unwrap_or_default())
+    }
+
+    /// Why nothing new runs in the environment of an application.
+    fn held_back(&self, key: &ApplicationKey) -> Result<Option<(&'static str, String)>> {
+        let (inside, around) = (
+            key.scope(),
+            Scope::project(key.tenant.clone(), key.project.clone()),
+        );
+        let environment = self
+            .client
+            .get::<EnvironmentSpec>(&around, key.environment.as_str())?;
+        let environment = environment.as_ref();
+        let limits = environment.map(|found| found.spec.limits);
+        if let Some(why) = self.unsupported(&inside, &limits.unwrap_or_default())? {
+            return Ok(Some((LIMITS_UNSUPPORTED, why)));
+        }
+        if !self.holders(&inside)?.is_empty() && !environment.is_some_and(has_share) {
+            let message =
+                "the environment has no share of the limits around it; its conditions say why"
+                    .to_owned();
+            return Ok(Some((NO_SHARE, message)));
+        }
+        Ok(None)
     }
 
     pub(crate) fn releases(&self, key: &ApplicationKey) -> Vec<Release> {
@@ -288,4 +314,11 @@ impl Context {
 
 fn of(key: &ApplicationKey) -> Reference {
     Reference::Of(key.name.to_string())
+}
+
+/// Whether an environment was given what it asks for.
+fn has_share(environment: &Environment) -> bool {
+    let status = &environment.status;
+    let refused = |it: &Condition| it.reason == NO_SHARE;
+    status.limits == environment.spec.limits && !status.conditions.iter().any(refused)
 }

@@ -5,7 +5,7 @@ use std::{
 
 use super::{Snapshot, Step, template};
 use crate::{
-    Digest, Error, Name, Result,
+    Digest, Name, Result,
     backend::{
         Action, Endpoint, Frontend, IngressCapabilities, InstanceStatus, Route, RouteId,
         RouteStatus, Target, Track, WorkloadId,
@@ -32,40 +32,27 @@ pub fn default_host(key: &ApplicationKey, base: &Host) -> Host {
     labels.extend(written.iter().map(|(name, _)| name.as_str()));
     labels.push(base.as_str());
     let joined = labels.join(".").parse();
-    // Too long only with a base of over 80 characters, which `Settings` refuses.
+    // Too long only with a base of over 80 characters, which is refused wherever one is given.
     joined.expect("labels of at most 40 characters make a host")
 }
 
-/// Refuses hosts that the platform gives out itself, to others: under its base a tenant has what is under its own name. The default tenant,
-/// whose name is left out of hosts, is the platform's owner and has them all.
+/// Refuses hosts that are not for the application's tenant.
 pub(super) fn check(snapshot: &Snapshot) -> Result<()> {
-    let (tenant, base) = (&snapshot.key.tenant, &snapshot.settings.base);
-    let own = format!("{tenant}.{base}");
-    if tenant.as_str() == "default" {
-        return Ok(());
-    }
-    let hosts = snapshot.spec().content.routes.iter();
-    let mut hosts = hosts.flat_map(|route| &route.hosts);
-    let foreign = hosts.find(|host| within(host, base.as_str()) && !within(host, &own));
-    match foreign {
-        None => Ok(()),
-        Some(host) => Err(Error::invalid(format!(
-            "host {host} is not this tenant's: of those under {base} it may have what is under {own}"
-        ))),
-    }
+    let routes = snapshot.spec().content.routes.iter();
+    let mut hosts = routes.flat_map(|route| &route.hosts);
+    hosts.try_for_each(|host| snapshot.domains.admit(&snapshot.key.tenant, host))
 }
 
-/// Whether a host is a domain, is under it, or stands for some that are.
-fn within(host: &Host, domain: &str) -> bool {
-    let plain = host.as_str().trim_start_matches("*.");
-    let rest = plain.strip_suffix(domain);
-    let covers = host.wildcard() && domain.ends_with(&format!(".{plain}"));
-    covers || rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+/// Why an application gets none of the hosts that it leaves to the platform.
+pub(super) fn hostless(snapshot: &Snapshot) -> Option<&str> {
+    let routes = &snapshot.spec().content.routes;
+    let leaves = routes.is_empty() || routes.iter().any(|route| route.hosts.is_empty());
+    snapshot.domains.problem().filter(|_| leaves)
 }
 
 /// The hosts that a release answers at.
 pub(super) fn hosts(snapshot: &Snapshot, release: &Release) -> BTreeSet<Host> {
-    let default = || default_host(&snapshot.key, &snapshot.settings.base);
+    let default = || snapshot.domains.default_host(&snapshot.key);
     let specs = specs(release);
     let each = specs.iter().map(|spec| match spec.hosts.is_empty() {
         true => vec![default()],
@@ -229,7 +216,7 @@ fn outer(
         },
     };
     let hosts = match spec.hosts.is_empty() {
-        true => vec![default_host(&snapshot.key, &snapshot.settings.base)],
+        true => vec![snapshot.domains.default_host(&snapshot.key)],
         false => spec.hosts.clone(),
     };
     let owned = hosts
@@ -306,26 +293,5 @@ pub(super) fn workload(snapshot: &Snapshot, process: &Name) -> WorkloadId {
         application: snapshot.key.clone(),
         process: process.clone(),
         track: Track::Stable,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_under_a_domain_is_told_from_what_only_ends_like_it() {
-        for (host, domain, expected) in [
-            ("a.b.example", "b.example", true),
-            ("b.example", "b.example", true),
-            ("*.b.example", "b.example", true),
-            // It stands for all that is under the domain, too.
-            ("*.example", "b.example", true),
-            ("ab.example", "b.example", false),
-            ("a.example", "b.example", false),
-        ] {
-            let parsed: Host = host.parse().unwrap();
-            assert_eq!(within(&parsed, domain), expected, "{host} {domain}");
-        }
     }
 }

@@ -7,7 +7,7 @@ use super::{routes, template};
 use crate::{
     Name, Timestamp,
     backend::{PeerAddress, RouteId, RouteStatus, VolumeId, WorkloadId, WorkloadStatus},
-    controller::{FINALIZER, Settings},
+    controller::{Domains, FINALIZER, Settings},
     model::{
         Application, ApplicationKey, ApplicationSpec, Autoscale, Build, Host, Limits, Operation,
         Release, RestartPolicy, check::INSTANCES_MAX,
@@ -47,6 +47,10 @@ pub struct Snapshot {
     pub callers_leaving: bool,
     /// What all applications of its environment may take together.
     pub limits: Limits,
+    /// Why nothing new runs in its environment, in one word for programs and for people.
+    pub held_back: Option<(&'static str, String)>,
+    /// Which hosts it is given, and may have.
+    pub domains: Domains,
     /// The scheduler sees to it that these limits are kept.
     pub quotas: bool,
     /// The scheduler decides itself how many instances of an autoscaled process run.

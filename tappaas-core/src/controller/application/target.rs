@@ -6,10 +6,9 @@ use super::{
 use crate::{
     Chain,
     backend::{BuildOutcome, Image},
-    controller::environment::LIMITS_UNSUPPORTED,
+    controller::domains::NO_POOL,
     model::{
-        Build, BuildObjectSpec, BuildPhase, Limits, Release, ReleasePhase, ReleaseSpec,
-        ReleaseStatus,
+        Build, BuildObjectSpec, BuildPhase, Release, ReleasePhase, ReleaseSpec, ReleaseStatus,
     },
 };
 
@@ -59,10 +58,14 @@ pub(super) fn choose<'a>(snapshot: &'a Snapshot, draft: &mut Draft) -> Target<'a
         cancel_builds(snapshot, None, draft);
         return Target::Release(latest);
     }
-    if !snapshot.quotas && !snapshot.limits.is_unlimited() {
+    if let Some((reason, message)) = &snapshot.held_back {
         cancel_builds(snapshot, None, draft);
-        // What ran before the limits came goes on.
-        return Target::refused(LIMITS_UNSUPPORTED, Limits::UNSUPPORTED);
+        // What ran before goes on.
+        return Target::refused(reason, message);
+    }
+    if let Some(problem) = routes::hostless(snapshot) {
+        cancel_builds(snapshot, None, draft);
+        return Target::refused(NO_POOL, problem);
     }
     match image(snapshot, draft) {
         Ok((image, outcome)) => {

@@ -13,6 +13,7 @@ mod refusals;
 mod rollouts;
 mod scaling;
 mod settling;
+mod tenancy;
 mod timing;
 mod verbs;
 mod volumes;
