@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, time::Duration};
 use tappaas_testkit::conformance::until;
 use tokio::time::sleep;
 
-use crate::world::{READY, World};
+use crate::{
+    trouble::Trouble,
+    world::{READY, World},
+};
 
 const ENVIRONMENT: &str = "acme.shop.production";
 /// So often an operator is killed while it deploys, and while it removes, each time a moment later.
@@ -13,12 +16,14 @@ const KILLS: u32 = 8;
 const LATER: Duration = Duration::from_millis(300);
 /// So long nothing happens.
 const QUIET: Duration = Duration::from_secs(20);
+/// More requests than this, for two releases and their end, are a loop.
+const REQUESTS_MAX: u32 = 5_000;
 /// More lines in a log than this, for one outage, is a loop.
 const LINES_MAX: usize = 200;
 
 #[tokio::test]
 async fn an_operator_killed_at_any_step_is_succeeded_by_one_that_goes_on() {
-    let world = World::install("kills", "unused", 0);
+    let world = World::install("kills", "unused", 0).await;
     let cluster = &world.cluster;
     let operator = world.operator("one").await;
     let namespace = world.environment(ENVIRONMENT).await;
@@ -66,7 +71,7 @@ async fn an_operator_killed_at_any_step_is_succeeded_by_one_that_goes_on() {
 
 #[tokio::test]
 async fn a_quiet_operator_asks_for_nothing_but_its_lease() {
-    let world = World::install("quiet", "unused", 0);
+    let world = World::install("quiet", "unused", 0).await;
     let cluster = &world.cluster;
     let operator = world.operator("one").await;
     let namespace = world.environment(ENVIRONMENT).await;
@@ -112,7 +117,7 @@ async fn a_quiet_operator_asks_for_nothing_but_its_lease() {
 
 #[tokio::test]
 async fn an_api_server_that_is_killed_and_comes_back_is_followed_again() {
-    let world = World::install("outage", "unused", 0);
+    let world = World::alone("outage").await;
     let cluster = &world.cluster;
     let operator = world.operator("one").await;
     let namespace = world.environment(ENVIRONMENT).await;
@@ -140,6 +145,39 @@ async fn an_api_server_that_is_killed_and_comes_back_is_followed_again() {
     cluster.kubectl(&["delete", "-n", &namespace, &object, "--timeout=120s"]);
     let environment = world.named("environments", ENVIRONMENT);
     cluster.kubectl(&["delete", &environment, "--timeout=120s"]);
+    operator.terminate();
+    world.uninstall().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_goes_wrong_on_the_way_to_the_api_server_the_end_is_the_same() {
+    let mut world = World::install("trouble", "unused", 0).await;
+    let trouble = Trouble::begin(&world.cluster).await;
+    world.through(&trouble.server);
+    let operator = world.operator("one").await;
+    let namespace = world.environment(ENVIRONMENT).await;
+    let (cluster, object) = (&world.cluster, world.named("applications", "hello"));
+    let serve = |text| world.application(&namespace, "hello", &["/program", "serve", text, "1ms"]);
+    cluster.apply(&[serve("one")]);
+    cluster.wait(&namespace, &object, READY, "True").await;
+    let host = cluster.value(&namespace, &object, ".status.hosts[0]");
+    cluster.apply(&[serve("two")]);
+    cluster.answers(&host, "two /").await;
+    cluster.kubectl(&["delete", "-n", &namespace, &object, "--timeout=120s"]);
+    let environment = world.named("environments", ENVIRONMENT);
+    cluster.kubectl(&["delete", &environment, "--timeout=120s"]);
+    let left = cluster.kubectl(&["get", "namespaces", "-o=name"]);
+    assert!(!left.contains(&namespace), "{left}");
+
+    let (counts, log) = (trouble.counts(), operator.log());
+    assert!(!log.contains("panicked"), "{log}");
+    let each = [
+        counts.conflicts,
+        counts.lost_replies,
+        counts.expired_watches,
+    ];
+    assert!(each.iter().all(|&count| count > 5), "{counts:?}");
+    assert!(counts.requests < REQUESTS_MAX, "{counts:?}\n{log}");
     operator.terminate();
     world.uninstall().await;
 }

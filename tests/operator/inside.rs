@@ -15,7 +15,7 @@ const HOLDER: &str = ".spec.holderIdentity";
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_in_the_cluster_serves_and_is_replaced_when_it_goes() {
     let served = image::build_and_serve(&Cluster::find()).await;
-    let world = World::install("inside", &served.reference, 2);
+    let world = World::install("inside", &served.reference, 2).await;
     let (cluster, own) = (&world.cluster, &world.installation.namespace);
     cluster
         .wait(own, "deployment/tappaas", AVAILABLE, "2")

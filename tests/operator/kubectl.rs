@@ -11,7 +11,7 @@ const BUILT: &str = ".status.conditions[?(@.type==\"Built\")].reason";
 
 #[tokio::test]
 async fn what_is_applied_runs_and_what_is_deleted_leaves_nothing() {
-    let world = World::install("kubectl", "unused", 0);
+    let world = World::install("kubectl", "unused", 0).await;
     let cluster = &world.cluster;
     let operator = world.operator("one").await;
     let namespace = world.environment(ENVIRONMENT).await;
@@ -89,7 +89,7 @@ async fn what_is_applied_runs_and_what_is_deleted_leaves_nothing() {
 
 #[tokio::test]
 async fn what_cannot_be_is_said_in_conditions() {
-    let world = World::install("wrong", "unused", 0);
+    let world = World::install("wrong", "unused", 0).await;
     let cluster = &world.cluster;
     let _operator = world.operator("one").await;
     let namespace = world.environment(ENVIRONMENT).await;
@@ -155,7 +155,7 @@ async fn what_cannot_be_is_said_in_conditions() {
 
 #[tokio::test]
 async fn one_of_two_operators_acts_and_the_other_takes_over() {
-    let world = World::install("two", "unused", 0);
+    let world = World::install("two", "unused", 0).await;
     let cluster = &world.cluster;
     let first = world.operator("one").await;
     let second = world.operator("two").await;

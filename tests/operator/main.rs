@@ -7,4 +7,5 @@ mod image;
 mod inside;
 mod kubectl;
 mod tenancy;
+mod trouble;
 mod world;

@@ -15,7 +15,7 @@ fn instances(most: u32) -> Value {
 
 #[tokio::test]
 async fn a_tenant_shares_out_its_limits_and_its_domain() {
-    let world = World::install("tenants", "unused", 0);
+    let world = World::install("tenants", "unused", 0).await;
     let cluster = &world.cluster;
     let operator = world.operator("one").await;
     let apply = |kind: &str, name: &str, spec: &Value| {

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tappaas::{core::Kind, k8s::Installation};
 use tappaas_testkit::conformance::until;
 use tempfile::TempDir;
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::cluster::Cluster;
 
@@ -19,11 +20,37 @@ pub(crate) struct World {
     pub(crate) cluster: Cluster,
     pub(crate) installation: Installation,
     folder: TempDir,
+    /// The way to the API server, if operators do not go straight there.
+    server: Option<String>,
+    _turn: Turn,
+}
+
+/// Who uses the cluster: several at a time, or one that harms it.
+static CLUSTER: RwLock<()> = RwLock::const_new(());
+
+enum Turn {
+    Shared {
+        _guard: RwLockReadGuard<'static, ()>,
+    },
+    Alone {
+        _guard: RwLockWriteGuard<'static, ()>,
+    },
 }
 
 impl World {
     /// Installs all but a running operator.
-    pub(crate) fn install(name: &str, image: &str, replicas: u32) -> Self {
+    pub(crate) async fn install(name: &str, image: &str, replicas: u32) -> Self {
+        let _guard = CLUSTER.read().await;
+        Self::installed(name, image, replicas, Turn::Shared { _guard })
+    }
+
+    /// As [`World::install`], while no other test uses the cluster.
+    pub(crate) async fn alone(name: &str) -> Self {
+        let _guard = CLUSTER.write().await;
+        Self::installed(name, "unused", 0, Turn::Alone { _guard })
+    }
+
+    fn installed(name: &str, image: &str, replicas: u32, turn: Turn) -> Self {
         let cluster = Cluster::find();
         let installation = Installation {
             namespace: format!("tappaas-{name}"),
@@ -52,7 +79,14 @@ impl World {
             cluster,
             installation,
             folder: tempfile::tempdir().unwrap(),
+            server: None,
+            _turn: turn,
         }
+    }
+
+    /// Sends operators that begin from now on by another way to the API server.
+    pub(crate) fn through(&mut self, server: &str) {
+        self.server = Some(server.to_owned());
     }
 
     /// Starts an operator called `identity` as a process of its own, and waits until it is ready.
@@ -100,11 +134,15 @@ impl World {
         let token = self.cluster.kubectl(&words);
         let view = ["config", "view", "--raw", "-o=json"];
         let admin: Value = serde_json::from_str(&self.cluster.kubectl(&view)).unwrap();
+        let cluster = match &self.server {
+            Some(server) => json!({ "server": server }),
+            None => admin["clusters"][0]["cluster"].clone(),
+        };
         let context = json!({ "cluster": "it", "user": "operator" });
         let config = json!({
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [{ "name": "it", "cluster": admin["clusters"][0]["cluster"] }],
+            "clusters": [{ "name": "it", "cluster": cluster }],
             "users": [{ "name": "operator", "user": { "token": token } }],
             "contexts": [{ "name": "it", "context": context }],
             "current-context": "it",
@@ -229,6 +267,9 @@ impl Drop for Operator {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the operator's log:\n{}", self.log());
+        }
     }
 }
 

@@ -90,11 +90,11 @@ pub(crate) fn operator_image(workspace: &Workspace) -> Result {
     })
 }
 
-/// Tests of whole platforms, of which a cluster has one at a time.
+/// Tests of whole platforms, each with an installation of its own.
 fn operators(workspace: &Workspace, testbed: &Testbed, which: &[&str]) -> Result {
     let mut operators = workspace.command("cargo");
     operators.args(["test", "--workspace", "--all-features"]);
-    operators.args(["--test", "operator", "--", "--test-threads=1"]);
+    operators.args(["--test", "operator", "--", "--test-threads=2"]);
     run(operators
         .args(which)
         .env("TAPPAAS_TESTBED", testbed.facts()))
