@@ -16,8 +16,8 @@ use tappaas_core::{
 };
 use tappaas_k8s::{
     Candidate, Client, EventReporter, GivenImages, IngressSettings, KubernetesIngress,
-    KubernetesScheduler, KubernetesStore, KubernetesVolumes, Needs, NoRegistry, SchedulerSettings,
-    VolumeSettings, preflight,
+    KubernetesScheduler, KubernetesStore, KubernetesVolumes, Needs, NoRegistry, PlatformId,
+    SchedulerSettings, VolumeSettings, preflight,
 };
 
 use tappaas_registry::client as registry;
@@ -30,7 +30,7 @@ const RELEASE_MAX: Duration = Duration::from_secs(5);
 /// How an operator is put together.
 #[derive(Clone, Debug)]
 pub struct OperatorConfig {
-    /// The API group of its objects.
+    /// The API group of its objects. It is what tells this platform from others on the cluster.
     pub group: String,
     /// The namespace that it is in itself.
     pub namespace: String,
@@ -73,14 +73,17 @@ impl Operator {
         let group = &config.group;
         let store = KubernetesStore::new(client.clone(), group, clock.clone(), ids.clone());
         let store = Arc::new(store);
+        let own = PlatformId::of_group(group);
+        let settings = config.scheduler.clone();
         let scheduler =
-            KubernetesScheduler::new(client.clone(), config.scheduler.clone(), clock.clone());
-        let ingress = KubernetesIngress::connect(client.clone(), config.ingress.clone()).await?;
+            KubernetesScheduler::new(client.clone(), own.clone(), settings, clock.clone());
+        let settings = config.ingress.clone();
+        let ingress = KubernetesIngress::connect(client.clone(), own.clone(), settings).await?;
         let images: Arc<dyn Registry> = match &config.registry {
             Some(asked) => Arc::new(registry::Registry::new(asked.clone(), &[])?),
             None => Arc::new(NoRegistry),
         };
-        let volumes = KubernetesVolumes::new(client.clone(), config.volumes.clone());
+        let volumes = KubernetesVolumes::new(client.clone(), own, config.volumes.clone());
         let backends = Backends {
             store: store.clone(),
             builder: Arc::new(GivenImages),

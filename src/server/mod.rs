@@ -77,7 +77,7 @@ impl Server {
     pub async fn open(config: ServerConfig) -> Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let ids: Arc<dyn Ids> = Arc::new(RandomIds);
-        let ground = Ground::open(&config, clock.clone(), ids.clone()).await?;
+        let mut ground = Ground::open(&config, clock.clone(), ids.clone()).await?;
         let (store, leading) = ground.store(&config.store).await?;
         let registry = ground.registry(&config)?;
         let scheduling = ground.scheduling(&config, &registry).await?;

@@ -8,12 +8,14 @@ use tappaas_core::{
     Clock, Ids, Result, Store,
     backend::{IngressProvider, Registry, Scheduler, Volumes},
 };
+#[cfg(feature = "cluster")]
+use tappaas_k8s::PlatformId;
 use tappaas_local::{Builder, BuilderParts, Confines};
 use tappaas_store::Embedded;
 use tappaas_tls::{Ingress, Place};
 
 #[cfg(feature = "cluster")]
-use super::images::Images;
+use super::{cluster, images::Images};
 use super::{
     config::{IngressConfig, SchedulerConfig, ServerConfig, StoreConfig},
     leading::Leading,
@@ -30,6 +32,9 @@ pub(super) struct Ground {
     pub(super) cluster: Option<tappaas_k8s::Client>,
     #[cfg(feature = "cluster")]
     pub(super) requests: tappaas_k8s::Requests,
+    /// What this platform is to a cluster, once its store is open.
+    #[cfg(feature = "cluster")]
+    own: Option<PlatformId>,
 }
 
 impl Ground {
@@ -48,22 +53,38 @@ impl Ground {
             embedded: Arc::new(embedded),
             images: tappaas_registry::Store::open(images, clock.clone()).await?,
             #[cfg(feature = "cluster")]
-            cluster: super::cluster::connect(config, &requests).await?,
+            cluster: cluster::connect(config, &requests).await?,
             #[cfg(feature = "cluster")]
             requests,
+            #[cfg(feature = "cluster")]
+            own: None,
             clock,
             ids,
         })
     }
 
     /// What keeps the objects, and who acts of those that share it.
-    pub(super) async fn store(&self, config: &StoreConfig) -> Result<(Arc<dyn Store>, Leading)> {
+    pub(super) async fn store(
+        &mut self,
+        config: &StoreConfig,
+    ) -> Result<(Arc<dyn Store>, Leading)> {
         match config {
-            StoreConfig::Embedded => Ok((self.embedded.clone(), Leading::Alone)),
+            StoreConfig::Embedded => {
+                #[cfg(feature = "cluster")]
+                if self.cluster.is_some() {
+                    let id = cluster::id(&*self.embedded, &*self.ids).await?;
+                    self.own = Some(id.parse()?);
+                }
+                Ok((self.embedded.clone(), Leading::Alone))
+            }
             #[cfg(feature = "etcd")]
             StoreConfig::Etcd { cluster, identity } => {
                 let (clock, ids) = (self.clock.clone(), self.ids.clone());
                 let keyspace = tappaas_etcd::Keyspace::open(cluster, clock, ids).await?;
+                #[cfg(feature = "cluster")]
+                if self.cluster.is_some() {
+                    self.own = Some(keyspace.id().await?.parse()?);
+                }
                 let leading = Leading::etcd(&keyspace, identity.clone());
                 Ok((Arc::new(keyspace), leading))
             }
@@ -74,6 +95,7 @@ impl Ground {
                 identity,
             } => {
                 let client = self.cluster()?;
+                self.own = Some(PlatformId::of_group(group));
                 let (clock, ids) = (self.clock.clone(), self.ids.clone());
                 let store =
                     tappaas_k8s::KubernetesStore::new(client.clone(), group, clock.clone(), ids);
@@ -91,7 +113,7 @@ impl Ground {
             SchedulerConfig::Local(_) => Ok(own),
             #[cfg(feature = "cluster")]
             SchedulerConfig::Kubernetes { .. } => {
-                let others = super::cluster::others(&config.registry)?;
+                let others = cluster::others(&config.registry)?;
                 Ok(Arc::new(Images { own, others }))
             }
         }
@@ -108,9 +130,14 @@ impl Ground {
             SchedulerConfig::Kubernetes { workloads, volumes } => {
                 let client = self.cluster()?;
                 let (clock, workloads) = (self.clock.clone(), (**workloads).clone());
-                let scheduler =
-                    tappaas_k8s::KubernetesScheduler::new(client.clone(), workloads, clock);
-                let volumes = tappaas_k8s::KubernetesVolumes::new(client, volumes.clone());
+                let own = self.own()?;
+                let scheduler = tappaas_k8s::KubernetesScheduler::new(
+                    client.clone(),
+                    own.clone(),
+                    workloads,
+                    clock,
+                );
+                let volumes = tappaas_k8s::KubernetesVolumes::new(client, own, volumes.clone());
                 Ok(Scheduling {
                     scheduler: Arc::new(scheduler),
                     volumes: Arc::new(volumes),
@@ -176,13 +203,20 @@ impl Ground {
             #[cfg(feature = "cluster")]
             IngressConfig::Kubernetes(settings) => {
                 let client = self.cluster()?;
-                let ingress = tappaas_k8s::KubernetesIngress::connect(client, settings.clone());
+                let (own, settings) = (self.own()?, settings.clone());
+                let ingress = tappaas_k8s::KubernetesIngress::connect(client, own, settings);
                 Ok(Routing {
                     ingress: Arc::new(ingress.await?),
                     edge: None,
                 })
             }
         }
+    }
+
+    #[cfg(feature = "cluster")]
+    fn own(&self) -> Result<PlatformId> {
+        let unopened = || Error::internal("a cluster is used before the store is open");
+        self.own.clone().ok_or_else(unopened)
     }
 
     #[cfg(feature = "cluster")]

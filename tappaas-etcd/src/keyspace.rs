@@ -51,6 +51,29 @@ impl Keyspace {
         Ok(keyspace)
     }
 
+    /// What tells this store from all others: made when it is first asked for, and the same ever after for whoever opens it.
+    ///
+    /// # Errors
+    /// `Unavailable` if no member answers, `Denied` if the login may not do this, `Internal` if somebody else wrote it.
+    pub async fn id(&self) -> Result<String> {
+        let key = self.layout.id();
+        let doing = format!(
+            "cannot tell the id of the store at `{}`",
+            self.layout.prefix()
+        );
+        let mut found = self.find(&key, &doing).await?;
+        if found.is_none() {
+            let made = put(&key, self.ids.unique(), 0);
+            // If somebody else makes another one right now, theirs is it.
+            let made = self.client.commit(&key, 0, made).await;
+            made.map_err(|status| self.client.failure(&doing, &status))?;
+            found = self.find(&key, &doing).await?;
+        }
+        let value = found.map(|found| String::from_utf8(found.value));
+        let damaged = || Error::internal(format!("{doing}: it is damaged"));
+        value.and_then(Result::ok).ok_or_else(damaged)
+    }
+
     /// Refuses what a newer version wrote. What is empty gets this version.
     async fn check_format(&self) -> Result<()> {
         let key = self.layout.format();

@@ -3,6 +3,7 @@
 //! | key | value |
 //! |---|---|
 //! | `<prefix>/format` | the version of this layout |
+//! | `<prefix>/id` | what tells this store from all others |
 //! | `<prefix>/<Kind>/<tenant>,<project>,<environment>,<name>` | an object as JSON; of the scope as much as the kind has |
 //! | `<prefix>/leaders/<name>` | who leads, with a lease |
 //!
@@ -46,6 +47,10 @@ impl Layout {
 
     pub(crate) fn format(&self) -> Vec<u8> {
         format!("{}format", self.0).into_bytes()
+    }
+
+    pub(crate) fn id(&self) -> Vec<u8> {
+        format!("{}id", self.0).into_bytes()
     }
 
     pub(crate) fn leader(&self, name: &str) -> Vec<u8> {

@@ -15,6 +15,7 @@ use tappaas_core::{
 };
 
 use crate::{
+    PlatformId,
     failure::{failure, within},
     store::place,
 };
@@ -40,6 +41,7 @@ pub struct EventReporter {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     group: String,
+    platform: PlatformId,
     instance: String,
 }
 
@@ -52,11 +54,13 @@ impl EventReporter {
         group: impl Into<String>,
         instance: impl Into<String>,
     ) -> Self {
+        let group = group.into();
         Self {
             client,
             store,
             clock,
-            group: group.into(),
+            platform: PlatformId::of_group(&group),
+            group,
             instance: instance.into(),
         }
     }
@@ -121,7 +125,7 @@ impl EventReporter {
     }
 
     fn event(&self, object: &Object, condition: &Condition) -> KubernetesEvent {
-        let place = place::place(&object.key());
+        let place = place::place(&self.platform, &object.key());
         let now = self.clock.now();
         let regarding = ObjectReference {
             api_version: Some(API_VERSION.replace("tappaas.dev", &self.group)),

@@ -19,8 +19,8 @@ use tappaas_core::{
 };
 
 use crate::{
+    PlatformId,
     failure::{failure, is, within},
-    labels::{MANAGED_BY, MANAGER},
 };
 
 /// Where a secret is, as it was given: an object's name cannot hold every path.
@@ -44,33 +44,47 @@ const PAUSE: Duration = Duration::from_millis(5);
 const READABLE_MAX: usize = 40;
 const HASH: usize = 20;
 
-/// Keeps secrets as Secrets of one namespace, to which tenants must have no access.
+/// Keeps secrets as Secrets of one namespace, to which tenants must have no access. Of several platforms that use one namespace none sees
+/// the secrets of another.
 ///
 /// A secret's version is its object's `resourceVersion`; there is no history. How well it is kept is up to the cluster: without encryption at
 /// rest etcd has it in plain text.
 pub struct KubernetesSecrets {
     api: Api<v1::Secret>,
     metadata: Api<PartialObjectMeta<v1::Secret>>,
+    platform: PlatformId,
 }
 
 impl KubernetesSecrets {
-    /// The secrets in a namespace of the cluster that `client` speaks to. The namespace must be there.
-    pub fn new(client: Client, namespace: &str) -> Self {
+    /// The secrets of a platform in a namespace of the cluster that `client` speaks to. The namespace must be there.
+    pub fn new(client: Client, platform: PlatformId, namespace: &str) -> Self {
         Self {
             api: Api::namespaced(client.clone(), namespace),
             metadata: Api::namespaced(client, namespace),
+            platform,
         }
     }
 
+    fn name(&self, path: &SecretPath) -> String {
+        name(&self.platform, path)
+    }
+
+    fn ours(&self) -> String {
+        format!("{},{KIND}={KIND_SECRET}", self.platform.selector())
+    }
+
     async fn read(&self, path: &SecretPath) -> Result<Option<v1::Secret>> {
-        let found = within(self.api.get_opt(&name(path))).await;
+        let found = within(self.api.get_opt(&self.name(path))).await;
         let found = found.map_err(|error| failure(format!("cannot read secret {path}"), error))?;
         // One that somebody else made under the name is not ours to show.
-        Ok(found.filter(|found| self::path(&found.metadata).as_ref() == Some(path)))
+        Ok(
+            found
+                .filter(|found| self::path(&self.platform, &found.metadata).as_ref() == Some(path)),
+        )
     }
 
     async fn create(&self, path: &SecretPath, value: &Secret) -> Result<u64> {
-        let made = object(path, value, None);
+        let made = object(&self.platform, path, value, None);
         match within(self.api.create(&PostParams::default(), &made)).await {
             Ok(made) => version(path, &made.metadata),
             Err(error) if is(&error, 409) => Err(Error::already_exists(format!(
@@ -81,8 +95,12 @@ impl KubernetesSecrets {
     }
 
     async fn replace(&self, path: &SecretPath, value: &Secret, last: u64) -> Result<u64> {
-        let next = object(path, value, Some(last));
-        let replaced = within(self.api.replace(&name(path), &PostParams::default(), &next)).await;
+        let next = object(&self.platform, path, value, Some(last));
+        let replaced = within(
+            self.api
+                .replace(&self.name(path), &PostParams::default(), &next),
+        )
+        .await;
         match replaced {
             Ok(next) => version(path, &next.metadata),
             Err(error) if is(&error, 409) || is(&error, 404) => Err(conflict(path)),
@@ -175,7 +193,7 @@ impl SecretStore for KubernetesSecrets {
         if self.read(path).await?.is_none() {
             return Ok(());
         }
-        match within(self.api.delete(&name(path), &DeleteParams::default())).await {
+        match within(self.api.delete(&self.name(path), &DeleteParams::default())).await {
             Ok(_) => Ok(()),
             Err(error) if is(&error, 404) => Ok(()),
             Err(error) => Err(failure(format!("cannot remove secret {path}"), error)),
@@ -183,12 +201,16 @@ impl SecretStore for KubernetesSecrets {
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<SecretPath>> {
-        let mut request = ListParams::default().labels(&ours()).limit(CHUNK);
+        let mut request = ListParams::default().labels(&self.ours()).limit(CHUNK);
         let mut paths = Vec::new();
         loop {
             let page = within(self.metadata.list(&request)).await;
             let page = page.map_err(|error| failure("cannot list the secrets", error))?;
-            paths.extend(page.items.iter().filter_map(|found| path(&found.metadata)));
+            paths.extend(
+                page.items
+                    .iter()
+                    .filter_map(|found| path(&self.platform, &found.metadata)),
+            );
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => request = request.continue_token(&token),
                 None => break,
@@ -202,28 +224,27 @@ impl SecretStore for KubernetesSecrets {
     async fn watch(&self) -> Result<BoxStream<'static, SecretPath>> {
         let watched = watcher(
             self.metadata.clone(),
-            watcher::Config::default().labels(&ours()),
+            watcher::Config::default().labels(&self.ours()),
         );
-        let paths = watched
-            .default_backoff()
-            .filter_map(async |event| match event {
+        let platform = self.platform.clone();
+        let told = watched.default_backoff();
+        let paths = told.filter_map(move |event| {
+            let path = match event {
                 Ok(
                     watcher::Event::Apply(found)
                     | watcher::Event::InitApply(found)
                     | watcher::Event::Delete(found),
-                ) => path(&found.metadata),
+                ) => path(&platform, &found.metadata),
                 Ok(watcher::Event::Init | watcher::Event::InitDone) => None,
                 Err(error) => {
                     tracing::warn!(%error, "the watch of secrets broke off");
                     None
                 }
-            });
+            };
+            std::future::ready(path)
+        });
         Ok(stream::StreamExt::boxed(paths))
     }
-}
-
-fn ours() -> String {
-    format!("{MANAGED_BY}={MANAGER},{KIND}={KIND_SECRET}")
 }
 
 fn conflict(path: &SecretPath) -> Error {
@@ -231,21 +252,21 @@ fn conflict(path: &SecretPath) -> Error {
 }
 
 /// The name of a path's object: what a person recognises it by, and what tells it from all others.
-fn name(path: &SecretPath) -> String {
+fn name(platform: &PlatformId, path: &SecretPath) -> String {
     let readable = path
         .as_str()
         .to_ascii_lowercase()
         .replace(['/', '_', '.'], "-");
     let readable: String = readable.chars().take(READABLE_MAX).collect();
-    let hash = hex::encode(Sha256::digest(path.as_str()));
+    let hash = hex::encode(Sha256::digest(format!("{platform}/{path}")));
     format!("s-{}-{}", readable.trim_matches('-'), &hash[..HASH])
 }
 
 /// The path of an object; `None` if it is none of ours.
-fn path(metadata: &ObjectMeta) -> Option<SecretPath> {
+fn path(platform: &PlatformId, metadata: &ObjectMeta) -> Option<SecretPath> {
     let annotations = metadata.annotations.as_ref()?;
     let path = SecretPath::new(annotations.get(PATH)?).ok()?;
-    (metadata.name.as_deref() == Some(name(&path).as_str())).then_some(path)
+    (metadata.name.as_deref() == Some(name(platform, &path).as_str())).then_some(path)
 }
 
 fn version(path: &SecretPath, metadata: &ObjectMeta) -> Result<u64> {
@@ -259,9 +280,14 @@ fn version(path: &SecretPath, metadata: &ObjectMeta) -> Result<u64> {
 }
 
 /// The object of a secret, to be written if the one there has this version.
-fn object(path: &SecretPath, value: &Secret, last: Option<u64>) -> v1::Secret {
-    let labels = [(MANAGED_BY, MANAGER), (KIND, KIND_SECRET)];
-    let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
+fn object(
+    platform: &PlatformId,
+    path: &SecretPath,
+    value: &Secret,
+    last: Option<u64>,
+) -> v1::Secret {
+    let mut labels = BTreeMap::from(platform.marks());
+    labels.insert(KIND.to_owned(), KIND_SECRET.to_owned());
     let data = (VALUE.to_owned(), ByteString(value.expose().to_vec()));
     v1::Secret {
         data: Some(BTreeMap::from([data])),
@@ -273,8 +299,8 @@ fn object(path: &SecretPath, value: &Secret, last: Option<u64>) -> v1::Secret {
                 ]
                 .into(),
             ),
-            labels: Some(labels.into()),
-            name: Some(name(path)),
+            labels: Some(labels),
+            name: Some(name(platform, path)),
             resource_version: last.map(|last| last.to_string()),
             ..ObjectMeta::default()
         },
@@ -286,13 +312,16 @@ fn object(path: &SecretPath, value: &Secret, last: Option<u64>) -> v1::Secret {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::sample;
 
     #[test]
     fn paths_that_read_alike_have_objects_of_their_own() {
         let names = ["a/b", "a.b", "a_b", "a-b", "A/b", "-", &"x".repeat(255)]
-            .map(|path| name(&SecretPath::new(path).unwrap()));
+            .map(|path| name(&sample(), &SecretPath::new(path).unwrap()));
         for (index, name) in names.iter().enumerate() {
             assert!(name.len() <= 63 && !names[..index].contains(name), "{name}");
         }
+        let path = SecretPath::new("a/b").unwrap();
+        assert_ne!(names[0], name(&PlatformId::of_group("other.dev"), &path));
     }
 }

@@ -114,6 +114,19 @@ async fn a_store_logs_in_again_when_etcd_has_forgotten_it() {
 }
 
 #[tokio::test]
+async fn a_store_has_one_id_whoever_asks_first() {
+    let etcd = Etcd::shared().await;
+    let config = etcd.config("/identified");
+    let (one, other) = (open(&config).await.unwrap(), open(&config).await.unwrap());
+    // What it would make by now is another one.
+    create(&other, "a").await.unwrap();
+    let (first, second) = futures::join!(one.id(), other.id());
+    let first = first.unwrap();
+    assert_eq!(first, second.unwrap());
+    assert_eq!(open(&config).await.unwrap().id().await.unwrap(), first);
+}
+
+#[tokio::test]
 async fn a_cluster_that_is_not_there_is_named() {
     let mut config = Config::new(["http://127.0.0.1:1", "http://127.0.0.1:2"], "/t");
     let (kind, why) = refused(&config).await;

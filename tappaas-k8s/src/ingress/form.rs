@@ -14,6 +14,7 @@ use super::{
     mark::{self, MANAGER},
     shares::Service,
 };
+use crate::PlatformId;
 
 /// As what routes are kept.
 #[derive(Debug)]
@@ -71,6 +72,7 @@ impl Form {
     /// `Invalid`, `Unsupported` or `Denied`, naming what of the route cannot be kept.
     pub(super) fn object(
         &self,
+        platform: &PlatformId,
         route: &Route,
         idle: &[Service],
         version: Option<String>,
@@ -79,11 +81,12 @@ impl Form {
         let hosts = hosts.iter().map(ToString::to_string).collect();
         let spec = match self {
             Self::Gateway { gateway, redirects } => {
-                let spec = http_route::spec(route, idle, hosts, path, gateway, redirects)?;
+                let spec =
+                    http_route::spec(platform, route, idle, hosts, path, gateway, redirects)?;
                 serde_json::to_value(spec)
             }
             Self::Ingress { class } => {
-                serde_json::to_value(ingress_rules::spec(route, hosts, path, class)?)
+                serde_json::to_value(ingress_rules::spec(platform, route, hosts, path, class)?)
             }
         };
         let spec = spec.map_err(|error| {
@@ -95,7 +98,7 @@ impl Form {
                 api_version: resource.api_version,
                 kind: resource.kind,
             }),
-            metadata: mark::metadata(route, !idle.is_empty(), version)?,
+            metadata: mark::metadata(platform, route, !idle.is_empty(), version)?,
             data: json!({ "spec": spec }),
         })
     }

@@ -12,6 +12,7 @@ use super::{
     redirect::{self, Destination},
     shares::{Service, nobody, shares},
 };
+use crate::PlatformId;
 
 pub(super) const GROUP: &str = "gateway.networking.k8s.io";
 /// The most hosts of a route.
@@ -123,6 +124,7 @@ struct BackendReference {
 /// # Errors
 /// `Invalid`, `Unsupported` or `Denied`, naming what of the route cannot be said.
 pub(super) fn spec(
+    platform: &PlatformId,
     route: &Route,
     idle: &[Service],
     hosts: Vec<String>,
@@ -147,7 +149,7 @@ pub(super) fn spec(
                     path: replace("/".to_owned()),
                 },
             });
-            let shares = shares(&route.id, targets)?;
+            let shares = shares(platform, &route.id, targets)?;
             (rewrite.into_iter().collect(), backends(shares, idle))
         }
         Action::Redirect { to, status } => {
@@ -285,9 +287,14 @@ mod tests {
 
     use super::*;
     use crate::ingress::testing::{by_gateway, endpoint, forward, gateway, route};
+    use crate::platform::sample;
 
     fn spec_of(route: &Route) -> Value {
-        by_gateway().object(route, &[], None).unwrap().data["spec"].take()
+        by_gateway()
+            .object(&sample(), route, &[], None)
+            .unwrap()
+            .data["spec"]
+            .take()
     }
 
     #[test]
@@ -335,7 +342,9 @@ mod tests {
         );
         assert_eq!(rules[0].get("backendRefs"), None);
         route.action = redirect(308);
-        let refused = by_gateway().object(&route, &[], None).unwrap_err();
+        let refused = by_gateway()
+            .object(&sample(), &route, &[], None)
+            .unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Unsupported);
     }
 

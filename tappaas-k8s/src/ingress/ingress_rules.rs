@@ -10,19 +10,21 @@ use tappaas_core::{
 };
 
 use super::shares::{nobody, shares};
+use crate::PlatformId;
 
 /// What an `Ingress` says of a route.
 ///
 /// # Errors
 /// `Unsupported` or `Denied`, naming what of the route cannot be said.
 pub(super) fn spec(
+    platform: &PlatformId,
     route: &Route,
     hosts: Vec<String>,
     path: &str,
     class: &str,
 ) -> Result<IngressSpec> {
     let paths = vec![HTTPIngressPath {
-        backend: backend(route)?,
+        backend: backend(platform, route)?,
         path: Some(path.to_owned()),
         path_type: "Prefix".to_owned(),
     }];
@@ -39,7 +41,7 @@ pub(super) fn spec(
     })
 }
 
-fn backend(route: &Route) -> Result<IngressBackend> {
+fn backend(platform: &PlatformId, route: &Route) -> Result<IngressBackend> {
     let cannot = |what: &str| {
         Error::unsupported(format!(
             "route {}: an Ingress {what}: that takes the Gateway API",
@@ -53,7 +55,7 @@ fn backend(route: &Route) -> Result<IngressBackend> {
         } => return Err(cannot("takes no prefix off")),
         Action::Forward { targets, .. } => targets,
     };
-    let shares = shares(&route.id, targets)?;
+    let shares = shares(platform, &route.id, targets)?;
     let mut sharing = shares.into_iter().filter(|(_, weight)| *weight > 0);
     let service = match (sharing.next(), sharing.next()) {
         (None, _) => nobody(),
@@ -82,6 +84,7 @@ mod tests {
 
     use super::*;
     use crate::ingress::testing::{by_class, endpoint, forward, route};
+    use crate::platform::sample;
 
     #[test]
     fn a_route_is_a_path_of_each_host() {
@@ -98,7 +101,7 @@ mod tests {
             endpoints: vec![endpoint(&route.id, name)],
         });
         route.action = forward(targets.to_vec());
-        let object = by_class().object(&route, &[], None).unwrap();
+        let object = by_class().object(&sample(), &route, &[], None).unwrap();
         let backend = json!({ "service": { "name": "web", "port": { "number": 80 } } });
         let http =
             json!({ "paths": [{ "path": "/api", "pathType": "Prefix", "backend": backend }] });
@@ -129,7 +132,7 @@ mod tests {
             },
         ] {
             route.action = action;
-            let refused = by_class().object(&route, &[], None).unwrap_err();
+            let refused = by_class().object(&sample(), &route, &[], None).unwrap_err();
             assert_eq!(refused.kind(), ErrorKind::Unsupported, "{refused}");
         }
     }

@@ -10,9 +10,12 @@ use tappaas_core::{
     backend::{Frontend, Route, RouteId},
 };
 
-use crate::labels::MANAGED_BY;
 pub(super) use crate::labels::{APPLICATION, MANAGER};
-use crate::store::{labels, namespace};
+use crate::{
+    PlatformId,
+    labels::{MANAGED_BY, PLATFORM},
+    store::place,
+};
 
 /// The whole route, as JSON.
 const ROUTE: &str = "tappaas.dev/route";
@@ -35,12 +38,12 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) fn of(id: &RouteId) -> Self {
+    pub(super) fn of(platform: &PlatformId, id: &RouteId) -> Self {
         let hash = hash(&id.to_string());
         let mut readable = format!("{}-{}", id.application.name, id.name);
         readable.truncate(NAME_MAX - HASH - 1);
         Self {
-            namespace: namespace(&id.application.scope()),
+            namespace: place::namespace(platform, &id.application.scope()),
             name: format!("{}-{}", readable.trim_end_matches('-'), &hash[..HASH]),
         }
     }
@@ -51,12 +54,12 @@ impl Place {
     }
 }
 
-/// What selects the objects of all routes.
-pub(super) fn selector() -> String {
-    format!("{MANAGED_BY}={MANAGER},{APPLICATION}")
+/// What selects the objects of all routes of a platform.
+pub(super) fn selector(platform: &PlatformId) -> String {
+    format!("{},{APPLICATION}", platform.selector())
 }
 
-/// What selects the objects of the routes that have a host and path.
+/// What selects the objects of the routes that have a host and path, whichever platform's they are: proxies serve all of them.
 pub(super) fn door_selector(host: &str, path: &str) -> String {
     format!("{MANAGED_BY}={MANAGER},{}", door(host, path))
 }
@@ -72,15 +75,16 @@ pub(super) fn doors(route: &Route) -> impl Iterator<Item = (&str, &str)> {
 
 /// The metadata of a route's object.
 pub(super) fn metadata(
+    platform: &PlatformId,
     route: &Route,
     switching: bool,
     resource_version: Option<String>,
 ) -> Result<ObjectMeta> {
-    let place = Place::of(&route.id);
+    let place = Place::of(platform, &route.id);
     let application = &route.id.application;
-    let mut labels: BTreeMap<_, _> = labels(&application.scope()).collect();
+    let mut labels: BTreeMap<_, _> = place::labels(platform, &application.scope()).collect();
     labels.insert(APPLICATION.to_owned(), application.name.to_string());
-    labels.extend([managed_by()]);
+    labels.extend(platform.marks());
     labels.extend(doors(route).map(|(host, path)| (door(host, path), String::new())));
     let json = serde_json::to_string(route).map_err(|error| {
         Error::internal(format!("route {} cannot be written", route.id)).with_source(error)
@@ -97,11 +101,17 @@ pub(super) fn metadata(
     })
 }
 
-/// The route that an object was made of.
+/// The platform that an object says it is of.
+pub(super) fn platform(object: &DynamicObject) -> Option<PlatformId> {
+    let labels = object.metadata.labels.as_ref()?;
+    labels.get(PLATFORM)?.parse().ok()
+}
+
+/// The route of a platform that an object was made of.
 ///
 /// # Errors
 /// `Internal`, naming the object, if it does not say, or says it of a route whose object is elsewhere.
-pub(super) fn route(object: &DynamicObject) -> Result<Route> {
+pub(super) fn route(platform: &PlatformId, object: &DynamicObject) -> Result<Route> {
     let spoilt = |fault: &str| {
         let [namespace, name] = [&object.metadata.namespace, &object.metadata.name]
             .map(|part| part.as_deref().unwrap_or_default());
@@ -114,15 +124,21 @@ pub(super) fn route(object: &DynamicObject) -> Result<Route> {
     let json = json.ok_or_else(|| spoilt("is missing"))?;
     let route: Route =
         serde_json::from_str(json).map_err(|error| spoilt("is malformed").with_source(error))?;
-    match Place::of(&route.id).is_of(object) {
+    match Place::of(platform, &route.id).is_of(object) {
         true => Ok(route),
         false => Err(spoilt("tells of another route")),
     }
 }
 
 /// Whether an object has the labels that its route is found by.
-pub(super) fn labelled(object: &DynamicObject, route: &Route) -> Result<bool> {
-    let wanted = metadata(route, false, None)?.labels.unwrap_or_default();
+pub(super) fn labelled(
+    platform: &PlatformId,
+    object: &DynamicObject,
+    route: &Route,
+) -> Result<bool> {
+    let wanted = metadata(platform, route, false, None)?
+        .labels
+        .unwrap_or_default();
     let found = object.metadata.labels.as_ref();
     Ok(wanted
         .iter()
@@ -133,11 +149,6 @@ pub(super) fn labelled(object: &DynamicObject, route: &Route) -> Result<bool> {
 pub(super) fn switching(object: &DynamicObject) -> bool {
     let annotations = object.metadata.annotations.as_ref();
     annotations.is_some_and(|annotations| annotations.contains_key(SWITCHING))
-}
-
-/// The label of everything that is ours.
-pub(super) fn managed_by() -> (String, String) {
-    (MANAGED_BY.to_owned(), MANAGER.to_owned())
 }
 
 fn door(host: &str, path: &str) -> String {
@@ -154,21 +165,25 @@ mod tests {
 
     use super::*;
     use crate::ingress::testing::{object, route as sample};
+    use crate::platform::sample as platform_id;
 
     #[test]
     fn names_fit_and_are_nobody_elses() {
         let long = "x".repeat(40);
-        let place = Place::of(&sample(&long, &long, "/").id);
+        let place = Place::of(&platform_id(), &sample(&long, &long, "/").id);
         assert_eq!(place.name.len(), NAME_MAX);
-        assert_ne!(place, Place::of(&sample(&long, "short", "/").id));
-        let one = Place::of(&sample("a-b", "c", "/").id);
-        assert_ne!(one, Place::of(&sample("a", "b-c", "/").id));
+        assert_ne!(
+            place,
+            Place::of(&platform_id(), &sample(&long, "short", "/").id)
+        );
+        let one = Place::of(&platform_id(), &sample("a-b", "c", "/").id);
+        assert_ne!(one, Place::of(&platform_id(), &sample("a", "b-c", "/").id));
     }
 
     #[test]
     fn a_slash_at_the_end_makes_no_other_path() {
         let labels = |path| {
-            metadata(&sample("app", "main", path), false, None)
+            metadata(&platform_id(), &sample("app", "main", path), false, None)
                 .unwrap()
                 .labels
         };
@@ -179,7 +194,7 @@ mod tests {
     #[test]
     fn a_route_is_read_back_as_it_was_written() {
         let written = sample("app", "main", "/api");
-        assert_eq!(route(&object(&written)).unwrap(), written);
+        assert_eq!(route(&platform_id(), &object(&written)).unwrap(), written);
     }
 
     #[test]
@@ -196,7 +211,7 @@ mod tests {
             (copied, "another route"),
             (broken, "malformed"),
         ] {
-            let error = route(&object).unwrap_err();
+            let error = route(&platform_id(), &object).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Internal);
             let message = error.message();
             assert!(

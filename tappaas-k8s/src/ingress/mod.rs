@@ -25,7 +25,7 @@ use tappaas_core::{
 };
 
 use self::{form::Form, mark::Place, settling::Settling};
-use crate::store::Namespaces;
+use crate::{PlatformId, store::Namespaces};
 
 /// Where the routes of a [`KubernetesIngress`] are served.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -76,23 +76,33 @@ pub struct Gateway {
 /// - What somebody else changed is [`pending`](RouteStatus::pending) until the route is applied again, which corrects it.
 pub struct KubernetesIngress {
     client: Client,
+    platform: PlatformId,
     form: Form,
     namespaces: Namespaces,
     settling: Settling,
 }
 
 impl KubernetesIngress {
-    /// An ingress in the cluster that `client` speaks to, by whichever of the two ways it serves.
+    /// The ingress of a platform in the cluster that `client` speaks to, by whichever of the two ways it serves.
     ///
     /// # Errors
     /// `Unsupported` if it serves none that the settings name, `Invalid` if they name none.
-    pub async fn connect(client: Client, settings: IngressSettings) -> Result<Self> {
+    pub async fn connect(
+        client: Client,
+        platform: PlatformId,
+        settings: IngressSettings,
+    ) -> Result<Self> {
         Ok(Self {
             form: served::form(&client, &settings).await?,
-            namespaces: Namespaces::new(client.clone()),
+            namespaces: Namespaces::new(client.clone(), platform.clone()),
             settling: Settling::new(settings.settle),
             client,
+            platform,
         })
+    }
+
+    fn place(&self, id: &RouteId) -> Place {
+        Place::of(&self.platform, id)
     }
 
     fn api(&self, place: &Place) -> Api<DynamicObject> {

@@ -4,11 +4,9 @@ use tappaas_core::{
     backend::{Route, RouteId, RouteStatus},
 };
 
-use super::{
-    KubernetesIngress,
-    mark::{self, Place},
-};
+use super::{KubernetesIngress, mark};
 use crate::{
+    PlatformId,
     failure::{failure, is, is_about, within},
     store::chunks,
 };
@@ -21,11 +19,11 @@ impl KubernetesIngress {
         let Some(object) = self.read(id).await? else {
             return Ok(None);
         };
-        let route = mark::route(&object)?;
+        let route = mark::route(&self.platform, &object)?;
         let pending = if mark::switching(&object) {
             let said = "its services are being switched; if that was cut off, apply it again";
             Some(said.to_owned())
-        } else if !mark::labelled(&object, &route)? {
+        } else if !mark::labelled(&self.platform, &object, &route)? {
             Some("somebody else changed its labels".to_owned())
         } else {
             self.pending(&object)
@@ -43,7 +41,7 @@ impl KubernetesIngress {
 
     /// The object of a route.
     pub(super) async fn read(&self, id: &RouteId) -> Result<Option<DynamicObject>> {
-        let place = Place::of(id);
+        let place = self.place(id);
         match within(self.api(&place).get(&place.name)).await {
             Ok(found) => Ok(Some(found)),
             Err(error) if is_about(&error, 404, &self.form.resource().plural) => Ok(None),
@@ -52,16 +50,20 @@ impl KubernetesIngress {
     }
 
     pub(super) async fn ids(&self) -> Result<Vec<RouteId>> {
-        let found = self.select(&mark::selector()).await?;
-        Ok(found.into_iter().map(|route| route.id).collect())
+        let found = self.select(&mark::selector(&self.platform)).await?;
+        let ours = found.into_iter().filter(|(of, _)| *of == self.platform);
+        Ok(ours.map(|(_, route)| route.id).collect())
     }
 
-    /// Refuses a route that comes in where another one does.
+    /// Refuses a route that comes in where another one does, also one of another platform.
     pub(super) async fn refuse_taken(&self, route: &Route) -> Result<()> {
         for (host, path) in mark::doors(route) {
             let found = self.select(&mark::door_selector(host, path)).await?;
             let has = |other: &Route| mark::doors(other).any(|door| door == (host, path));
-            if found.iter().any(|other| other.id != route.id && has(other)) {
+            let is_this =
+                |of: &PlatformId, other: &Route| *of == self.platform && other.id == route.id;
+            let mut found = found.iter();
+            if found.any(|(of, other)| !is_this(of, other) && has(other)) {
                 // Not by whom: that may be another tenant.
                 return Err(Error::already_exists(format!(
                     "{host}{path}/ is taken by another route"
@@ -83,8 +85,8 @@ impl KubernetesIngress {
         Some(format!("proxies are given another {left:.1?} to follow"))
     }
 
-    /// The routes whose objects have certain labels. Those that somebody spoilt are left out: they are one tenant's, and the others' go on.
-    async fn select(&self, labels: &str) -> Result<Vec<Route>> {
+    /// The routes whose objects have certain labels, and whose they are. Those that somebody spoilt are left out: they are one tenant's, and the others' go on.
+    async fn select(&self, labels: &str) -> Result<Vec<(PlatformId, Route)>> {
         let api = self.api_everywhere();
         let request = ListParams::default().labels(labels);
         let mut attempt = 1;
@@ -96,9 +98,11 @@ impl KubernetesIngress {
         };
         let (objects, _) = found;
         let readable = |object: &DynamicObject| {
-            mark::route(object)
+            let of = mark::platform(object)?;
+            let route = mark::route(&of, object)
                 .inspect_err(|error| tracing::warn!("left out: {}", Chain(error)))
-                .ok()
+                .ok()?;
+            Some((of, route))
         };
         Ok(objects.iter().filter_map(readable).collect())
     }

@@ -8,6 +8,7 @@ use tappaas_core::{
 };
 
 use super::mark::Place;
+use crate::PlatformId;
 
 /// The most that a weight can be.
 const WEIGHT_MAX: u128 = 1_000_000;
@@ -33,8 +34,12 @@ pub(super) fn nobody() -> Service {
 ///
 /// # Errors
 /// `Unsupported` if an endpoint is no service or there are too many, `Denied` if a service is of another namespace.
-pub(super) fn shares(id: &RouteId, targets: &[Target]) -> Result<Vec<(Service, u32)>> {
-    let namespace = Place::of(id).namespace;
+pub(super) fn shares(
+    platform: &PlatformId,
+    id: &RouteId,
+    targets: &[Target],
+) -> Result<Vec<(Service, u32)>> {
+    let namespace = Place::of(platform, id).namespace;
     let mut groups = Vec::new();
     for target in targets {
         let services = target.endpoints.iter();
@@ -118,7 +123,10 @@ fn gcd(a: u128, b: u128) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ingress::testing::{endpoint, route};
+    use crate::{
+        ingress::testing::{endpoint, route},
+        platform::sample,
+    };
 
     fn of(targets: &[(u32, &[&str])]) -> Vec<(String, u32)> {
         let id = route("app", "main", "/").id;
@@ -129,7 +137,7 @@ mod tests {
                 endpoints: names.iter().map(|name| endpoint(&id, name)).collect(),
             })
             .collect();
-        let shares = shares(&id, &targets).unwrap();
+        let shares = shares(&sample(), &id, &targets).unwrap();
         shares
             .into_iter()
             .map(|(service, weight)| (service.name, weight))
@@ -179,7 +187,7 @@ mod tests {
                 weight: 1,
                 endpoints: vec![endpoint],
             };
-            shares(&id, &[target]).unwrap_err().kind()
+            shares(&sample(), &id, &[target]).unwrap_err().kind()
         };
         let service = |host: &str| Endpoint::Service {
             host: host.to_owned(),

@@ -13,6 +13,7 @@ use super::{
     mark,
     shares::{SERVICES_MAX, Service, shares},
 };
+use crate::PlatformId;
 
 /// How long a Gateway may take to accept what leads to a change; then it is made all the same.
 const ACCEPTED_MAX: Duration = Duration::from_secs(10);
@@ -33,7 +34,7 @@ impl KubernetesIngress {
     /// Brings a route into effect. Each step is whole: whoever is cut off between two of them leaves a route that works.
     pub(super) async fn switch(&self, route: &Route) -> Result<()> {
         // What cannot be kept is refused before anything is done.
-        self.form.object(route, &[], None)?;
+        self.form.object(&self.platform, route, &[], None)?;
         let Some(turnover) = self.turnover(route).await? else {
             return self.write(route, &[]).await;
         };
@@ -58,7 +59,7 @@ impl KubernetesIngress {
         let Some(existing) = self.read(&route.id).await? else {
             return Ok(None);
         };
-        let last = mark::route(&existing)?;
+        let last = mark::route(&self.platform, &existing)?;
         let served = self.form.pending(&existing).is_none();
         if !route.supersedes(&last)? || !served || matches!(self.form, Form::Ingress { .. }) {
             return Ok(None);
@@ -66,7 +67,10 @@ impl KubernetesIngress {
         if last.frontend != route.frontend {
             self.refuse_taken(route).await?;
         }
-        let (old, new) = (services(&last)?, services(route)?);
+        let (old, new) = (
+            services(&self.platform, &last)?,
+            services(&self.platform, route)?,
+        );
         let only = |of: &[Service], not: &[Service]| {
             let only = of.iter().filter(|service| !not.contains(service));
             only.cloned().collect::<Vec<_>>()
@@ -98,11 +102,11 @@ impl KubernetesIngress {
 }
 
 /// Those that a route names. Nobody else's requests depend on whether there are any.
-fn services(route: &Route) -> Result<Vec<Service>> {
+fn services(platform: &PlatformId, route: &Route) -> Result<Vec<Service>> {
     let Action::Forward { targets, .. } = &route.action else {
         return Ok(Vec::new());
     };
-    let shares = shares(&route.id, targets)?;
+    let shares = shares(platform, &route.id, targets)?;
     Ok(shares.into_iter().map(|(service, _)| service).collect())
 }
 

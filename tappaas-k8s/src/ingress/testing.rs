@@ -10,6 +10,7 @@ use tappaas_core::{
 };
 
 use super::{Gateway, form::Form, mark::Place};
+use crate::platform::sample;
 
 /// A route of `app.example` to nobody.
 pub(super) fn route(application: &str, name: &str, path: &str) -> Route {
@@ -44,7 +45,7 @@ pub(super) fn forward(targets: Vec<Target>) -> Action {
 
 /// Port 80 of a service of the route's namespace.
 pub(super) fn endpoint(id: &RouteId, service: &str) -> Endpoint {
-    let namespace = Place::of(id).namespace;
+    let namespace = Place::of(&sample(), id).namespace;
     Endpoint::Service {
         host: format!("{service}.{namespace}.svc"),
         port: 80,
@@ -76,5 +77,5 @@ pub(super) fn by_class() -> Form {
 }
 
 pub(super) fn object(route: &Route) -> DynamicObject {
-    by_gateway().object(route, &[], None).unwrap()
+    by_gateway().object(&sample(), route, &[], None).unwrap()
 }

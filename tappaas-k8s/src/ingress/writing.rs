@@ -15,10 +15,13 @@ use tappaas_core::{
 
 use super::{
     KubernetesIngress,
-    mark::{self, MANAGER, Place},
+    mark::{self, MANAGER},
     shares::{Service, nobody, shares},
 };
-use crate::failure::{failure, is, is_about, within};
+use crate::{
+    PlatformId,
+    failure::{failure, is, is_about, within},
+};
 
 /// How often a write reads again because somebody else was quicker.
 const ATTEMPTS: u32 = 16;
@@ -32,7 +35,9 @@ impl KubernetesIngress {
         let environment = route.id.application.scope();
         for attempt in 1..=ATTEMPTS {
             let existing = self.read(&route.id).await?;
-            let last = existing.as_ref().map(|object| last(route, object));
+            let last = existing
+                .as_ref()
+                .map(|object| last(&self.platform, route, object));
             if last
                 .transpose()?
                 .is_none_or(|last| last.frontend != route.frontend)
@@ -43,7 +48,7 @@ impl KubernetesIngress {
                 self.namespaces.provide(&environment).await?;
             }
             let version = existing.and_then(|object| object.metadata.resource_version);
-            let object = self.form.object(route, idle, version)?;
+            let object = self.form.object(&self.platform, route, idle, version)?;
             match self.send(route, &object).await {
                 Ok(()) => return Ok(()),
                 Err(error) if is(&error, 409) => {}
@@ -65,7 +70,7 @@ impl KubernetesIngress {
     }
 
     pub(super) async fn delete(&self, id: &RouteId) -> Result<()> {
-        let place = Place::of(id);
+        let place = self.place(id);
         let plural = self.form.resource().plural;
         let api = self.api(&place);
         match within(api.delete(&place.name, &DeleteParams::default())).await {
@@ -77,9 +82,9 @@ impl KubernetesIngress {
 
     /// Writes the object, unless it is of another version by now.
     async fn send(&self, route: &Route, object: &DynamicObject) -> Result<(), KubeError> {
-        let place = Place::of(&route.id);
+        let place = self.place(&route.id);
         let api = self.api(&place);
-        if leads_nowhere(route) {
+        if leads_nowhere(&self.platform, route) {
             self.provide_nobody(&place.namespace).await?;
         }
         if object.metadata.resource_version.is_some() {
@@ -104,7 +109,7 @@ impl KubernetesIngress {
             metadata: ObjectMeta {
                 name: Some(nobody.name.clone()),
                 namespace: Some(namespace.to_owned()),
-                labels: Some([mark::managed_by()].into()),
+                labels: Some(self.platform.marks().into()),
                 ..ObjectMeta::default()
             },
             spec: Some(ServiceSpec {
@@ -124,20 +129,22 @@ impl KubernetesIngress {
     }
 }
 
-fn leads_nowhere(route: &Route) -> bool {
+fn leads_nowhere(platform: &PlatformId, route: &Route) -> bool {
     match &route.action {
-        Action::Forward { targets, .. } => shares(&route.id, targets).is_ok_and(|s| s.is_empty()),
+        Action::Forward { targets, .. } => {
+            shares(platform, &route.id, targets).is_ok_and(|s| s.is_empty())
+        }
         Action::Redirect { .. } => false,
     }
 }
 
 /// What an object was made of, if a route may take its place, or says the same: that is written again, since somebody may have changed it.
-fn last(route: &Route, object: &DynamicObject) -> Result<Route> {
+fn last(platform: &PlatformId, route: &Route, object: &DynamicObject) -> Result<Route> {
     if object.metadata.deletion_timestamp.is_some() {
         let message = format!("route {} is still being deleted", route.id);
         return Err(Error::unavailable(message));
     }
-    let last = mark::route(object)?;
+    let last = mark::route(platform, object)?;
     route.supersedes(&last)?;
     Ok(last)
 }

@@ -32,7 +32,10 @@ use super::{
     names, parts, pod,
     record::{Parts, Record},
 };
-use crate::failure::{failure, is, within};
+use crate::{
+    PlatformId,
+    failure::{failure, is, within},
+};
 
 /// How often a workload is applied again because somebody else changed it meanwhile: its own controller counts, too.
 const ATTEMPTS: u32 = 16;
@@ -155,18 +158,25 @@ impl KubernetesScheduler {
         recorded: &[Recorded],
     ) -> Result<()> {
         let (id, template) = (&workload.id, &set.template);
-        let environment = parts::environment(id, template);
+        let environment = parts::environment(&self.platform, id, template);
         let secret = environment.metadata.name.clone().unwrap_or_default();
-        let pods = pod::template(&self.settings, id, set.release, template, &secret)?;
-        let service = parts::service(id, template)?;
-        let policy = parts::policy(&self.settings, id, template);
+        let pods = pod::template(
+            &self.platform,
+            &self.settings,
+            id,
+            set.release,
+            template,
+            &secret,
+        )?;
+        let service = parts::service(&self.platform, id, template)?;
+        let policy = parts::policy(&self.platform, &self.settings, id, template);
         let form = Form::of(template);
         autoscaling::check(workload, form)?;
         let bounds = workload.autoscale.as_ref();
-        let scaler = bounds.map(|bounds| autoscaling::scaler(id, bounds));
+        let scaler = bounds.map(|bounds| autoscaling::scaler(&self.platform, id, bounds));
         self.namespaces.provide(&id.application.scope()).await?;
-        self.apply(&denied(id)).await?;
-        self.apply(&parts::account(id)).await?;
+        self.apply(&denied(&self.platform, id)).await?;
+        self.apply(&parts::account(&self.platform, id)).await?;
         self.keep(&environment).await?;
 
         let rollout = workload.rollout.clone().unwrap_or_default();
@@ -202,7 +212,7 @@ impl KubernetesScheduler {
             None => self.remove_one::<Service>(id, &name).await?,
         }
         let most = bounds.map_or(set.count, |bounds| bounds.max);
-        match parts::budget(id, most).filter(|_| form != Form::Jobs) {
+        match parts::budget(&self.platform, id, most).filter(|_| form != Form::Jobs) {
             Some(budget) => self.apply(&budget).await?,
             None => self.remove_one::<PodDisruptionBudget>(id, &name).await?,
         }
@@ -227,7 +237,14 @@ impl KubernetesScheduler {
     ) -> Result<()> {
         let job = |ordinal| {
             let restart = set.template.restart;
-            controllers::job(id, set.release, ordinal, restart, pods.clone())
+            controllers::job(
+                &self.platform,
+                id,
+                set.release,
+                ordinal,
+                restart,
+                pods.clone(),
+            )
         };
         let wanted = controllers::job_names(id, set.release, set.count);
         self.remove_jobs(id, |name| wanted.iter().any(|wanted| wanted == name))
@@ -255,7 +272,7 @@ impl KubernetesScheduler {
         let metadata = ObjectMeta {
             annotations: Some(record.annotations()),
             resource_version: revision,
-            ..parts::metadata(id)
+            ..parts::metadata(&self.platform, id)
         };
         let object = maker(record.form, metadata, record.applied.as_ref());
         let parameters = PatchParams::apply(names::MANAGER).force();
@@ -269,7 +286,11 @@ impl KubernetesScheduler {
     /// Creates what the record is then applied to, for applying alone does not tell whether somebody else was quicker. It makes nothing yet.
     async fn begin(&self, id: &WorkloadId, record: &Record) -> Result<Option<String>> {
         let spec = record.applied.as_ref().map(controllers::idle);
-        let object = maker(record.form, parts::metadata(id), spec.as_ref());
+        let object = maker(
+            record.form,
+            parts::metadata(&self.platform, id),
+            spec.as_ref(),
+        );
         let parameters = PostParams {
             field_manager: Some(names::MANAGER.to_owned()),
             ..PostParams::default()
@@ -423,11 +444,14 @@ impl KubernetesScheduler {
     }
 
     pub(super) fn api<K: Namespaced>(&self, id: &WorkloadId) -> Api<K> {
-        Api::namespaced(self.client.clone(), &names::namespace(&id.application))
+        Api::namespaced(
+            self.client.clone(),
+            &names::namespace(&self.platform, &id.application),
+        )
     }
 
     pub(super) fn dynamic(&self, form: Form, id: &WorkloadId) -> Api<DynamicObject> {
-        let namespace = names::namespace(&id.application);
+        let namespace = names::namespace(&self.platform, &id.application);
         Api::namespaced_with(self.client.clone(), &namespace, &form.resource())
     }
 }
@@ -465,12 +489,12 @@ impl<K> Namespaced for K where
 }
 
 /// Denies what no other policy of the namespace allows.
-fn denied(id: &WorkloadId) -> NetworkPolicy {
+fn denied(platform: &PlatformId, id: &WorkloadId) -> NetworkPolicy {
     NetworkPolicy {
         metadata: ObjectMeta {
-            labels: Some([(names::MANAGED_BY.to_owned(), names::MANAGER.to_owned())].into()),
+            labels: Some(platform.marks().into()),
             name: Some(DENIED.to_owned()),
-            namespace: Some(names::namespace(&id.application)),
+            namespace: Some(names::namespace(platform, &id.application)),
             ..ObjectMeta::default()
         },
         spec: Some(NetworkPolicySpec {

@@ -27,7 +27,10 @@ use super::{
     controllers::{self, Form},
     names, parts,
 };
-use crate::failure::{failure, within};
+use crate::{
+    PlatformId,
+    failure::{failure, within},
+};
 
 /// Who owns a deployment's count between us and the autoscaler. Were it nobody, the cluster would set it to 1 as soon as we let go of it.
 const KEEPER: &str = "tappaas-autoscaling";
@@ -49,7 +52,11 @@ pub(super) fn check(workload: &Workload, form: Form) -> Result<()> {
 }
 
 /// What decides how many instances a workload has.
-pub(super) fn scaler(id: &WorkloadId, bounds: &Autoscale) -> HorizontalPodAutoscaler {
+pub(super) fn scaler(
+    platform: &PlatformId,
+    id: &WorkloadId,
+    bounds: &Autoscale,
+) -> HorizontalPodAutoscaler {
     let cpu = MetricSpec {
         resource: Some(ResourceMetricSource {
             name: "cpu".to_owned(),
@@ -63,7 +70,7 @@ pub(super) fn scaler(id: &WorkloadId, bounds: &Autoscale) -> HorizontalPodAutosc
         ..MetricSpec::default()
     };
     HorizontalPodAutoscaler {
-        metadata: parts::metadata(id),
+        metadata: parts::metadata(platform, id),
         spec: Some(HorizontalPodAutoscalerSpec {
             max_replicas: controllers::int(bounds.max),
             metrics: Some(vec![cpu]),

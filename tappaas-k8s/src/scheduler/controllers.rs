@@ -19,6 +19,7 @@ use tappaas_core::{
 };
 
 use super::{names, parts};
+use crate::PlatformId;
 
 /// Restarts of what is restarted until it succeeds: more than ever come to pass.
 const RESTARTS_MAX: i32 = 1_000_000;
@@ -129,6 +130,7 @@ fn stateful_set(id: &WorkloadId, count: Option<u32>, pods: PodTemplateSpec) -> S
 
 /// The job of one instance, called so that the same one is never there twice.
 pub(super) fn job(
+    platform: &PlatformId,
     id: &WorkloadId,
     release: u64,
     ordinal: u32,
@@ -142,8 +144,8 @@ pub(super) fn job(
     if let Some(spec) = &mut pods.spec {
         spec.restart_policy = Some(policy.to_owned());
     }
-    let metadata = parts::metadata(id);
-    let mut labels = names::labels(id);
+    let metadata = parts::metadata(platform, id);
+    let mut labels = names::labels(platform, id);
     labels.insert(names::RELEASE.to_owned(), release.to_string());
     Job {
         metadata: ObjectMeta {

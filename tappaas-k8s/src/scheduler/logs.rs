@@ -23,7 +23,10 @@ use tokio::{sync::mpsc, task::JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{KubernetesScheduler, names, observing};
-use crate::failure::{failure, is, within};
+use crate::{
+    PlatformId,
+    failure::{failure, is, within},
+};
 
 /// The last lines that are read of one run, and of all together, however many are asked for.
 const KEPT_MAX: usize = 50_000;
@@ -44,7 +47,11 @@ impl KubernetesScheduler {
         request: &LogRequest,
     ) -> Result<BoxStream<'static, Result<LogLine>>> {
         let reader = Arc::new(Reader {
-            api: Api::namespaced(self.client.clone(), &names::namespace(&request.application)),
+            api: Api::namespaced(
+                self.client.clone(),
+                &names::namespace(&self.platform, &request.application),
+            ),
+            platform: self.platform.clone(),
             request: request.clone(),
         });
         let mut seen = Seen::new();
@@ -94,6 +101,7 @@ impl Run {
 
 struct Reader {
     api: Api<Pod>,
+    platform: PlatformId,
     request: LogRequest,
 }
 
@@ -222,7 +230,7 @@ impl Reader {
             release,
             ..
         } = &self.request;
-        let mut labels = names::application_labels(application);
+        let mut labels = names::application_labels(&self.platform, application);
         labels.extend(process.iter().map(names::of_process));
         labels.extend(release.map(|release| (names::RELEASE.to_owned(), release.to_string())));
         let request = ListParams::default().labels(&names::query(&labels));
@@ -257,7 +265,7 @@ fn runs(pod: &Pod) -> Vec<Run> {
 }
 
 fn origin(pod: &Pod) -> String {
-    let process = names::workload(&pod.metadata).map(|id| id.process.to_string());
+    let process = names::process(&pod.metadata);
     let instance = observing::instance_id(pod);
     match process {
         Some(process) => format!("{process}/{instance}"),

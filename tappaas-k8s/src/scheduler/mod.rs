@@ -41,9 +41,10 @@ pub(crate) use self::{
     record::difference,
 };
 use crate::{
+    PlatformId,
     failure::{failure, within},
     quantity::quantity,
-    store::{Namespaces, namespace},
+    store::Namespaces,
 };
 
 /// Objects per request of a listing.
@@ -60,17 +61,24 @@ const CHUNK: u32 = 500;
 /// move a workload back.
 pub struct KubernetesScheduler {
     client: Client,
+    platform: PlatformId,
     settings: SchedulerSettings,
     clock: Arc<dyn Clock>,
     namespaces: Namespaces,
 }
 
 impl KubernetesScheduler {
-    /// A scheduler on the cluster that `client` speaks to.
-    pub fn new(client: Client, settings: SchedulerSettings, clock: Arc<dyn Clock>) -> Self {
+    /// The scheduler of a platform on the cluster that `client` speaks to.
+    pub fn new(
+        client: Client,
+        platform: PlatformId,
+        settings: SchedulerSettings,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         Self {
-            namespaces: Namespaces::new(client.clone()),
+            namespaces: Namespaces::new(client.clone(), platform.clone()),
             client,
+            platform,
             settings,
             clock,
         }
@@ -82,7 +90,7 @@ impl KubernetesScheduler {
         K: Resource<DynamicType = ()> + Clone + fmt::Debug + DeserializeOwned,
     {
         let api: Api<K> = Api::all(self.client.clone());
-        let ours = format!("{}={}", names::MANAGED_BY, names::MANAGER);
+        let ours = self.platform.selector();
         let mut request = ListParams::default().labels(&ours).limit(CHUNK);
         loop {
             let page = within(api.list_metadata(&request)).await;
@@ -95,7 +103,7 @@ impl KubernetesScheduler {
             left.extend(
                 page.items
                     .iter()
-                    .filter_map(|it| names::workload(&it.metadata)),
+                    .filter_map(|it| names::workload(&self.platform, &it.metadata)),
             );
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => request = request.continue_token(&token),
@@ -142,7 +150,7 @@ impl Scheduler for KubernetesScheduler {
     async fn prepare(&self, environment: &Scope, limits: &Limits) -> Result<Option<String>> {
         self.namespaces.prepare(environment).await?;
         self.limit(environment, limits).await?;
-        Ok(Some(namespace(environment)))
+        Ok(Some(self.namespaces.name(environment)))
     }
 
     async fn discard(&self, environment: &Scope) -> Result<()> {
@@ -194,14 +202,14 @@ impl Scheduler for KubernetesScheduler {
             track: Track::Stable,
         };
         Ok(PeerAddress {
-            host: parts::host(&id),
+            host: parts::host(&self.platform, &id),
             port: parts::service_port(&peer.port),
             listen: None,
         })
     }
 
     async fn watch(&self) -> Result<BoxStream<'static, WorkloadId>> {
-        Ok(watching::watch(&self.client))
+        Ok(watching::watch(&self.client, &self.platform))
     }
 }
 

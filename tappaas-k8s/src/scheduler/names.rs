@@ -10,8 +10,8 @@ use tappaas_core::{
     model::ApplicationKey,
 };
 
-pub(super) use crate::labels::{APPLICATION, MANAGED_BY, MANAGER};
-use crate::store::place;
+pub(super) use crate::labels::{APPLICATION, MANAGER};
+use crate::{PlatformId, store::place};
 
 const PROCESS: &str = "tappaas.dev/process";
 const TRACK: &str = "tappaas.dev/track";
@@ -25,8 +25,8 @@ const READABLE_MAX: usize = 30;
 const HASH: usize = 12;
 
 /// The namespace of an application.
-pub(super) fn namespace(application: &ApplicationKey) -> String {
-    place::namespace(&application.scope())
+pub(super) fn namespace(platform: &PlatformId, application: &ApplicationKey) -> String {
+    place::namespace(platform, &application.scope())
 }
 
 /// The name of the objects of a workload.
@@ -49,8 +49,8 @@ pub(super) fn short(readable: &str, whole: &str) -> String {
 }
 
 /// The labels of what belongs to a workload.
-pub(super) fn labels(id: &WorkloadId) -> BTreeMap<String, String> {
-    let mut labels = application_labels(&id.application);
+pub(super) fn labels(platform: &PlatformId, id: &WorkloadId) -> BTreeMap<String, String> {
+    let mut labels = application_labels(platform, &id.application);
     labels.extend([
         (
             "app.kubernetes.io/component".to_owned(),
@@ -63,11 +63,14 @@ pub(super) fn labels(id: &WorkloadId) -> BTreeMap<String, String> {
 }
 
 /// The labels of what belongs to an application.
-pub(crate) fn application_labels(application: &ApplicationKey) -> BTreeMap<String, String> {
-    let mut labels: BTreeMap<_, _> = place::labels(&application.scope()).collect();
+pub(crate) fn application_labels(
+    platform: &PlatformId,
+    application: &ApplicationKey,
+) -> BTreeMap<String, String> {
+    let mut labels: BTreeMap<_, _> = place::labels(platform, &application.scope()).collect();
     let name = application.name.to_string();
+    labels.extend(platform.marks());
     labels.extend([
-        (MANAGED_BY.to_owned(), MANAGER.to_owned()),
         ("app.kubernetes.io/name".to_owned(), name.clone()),
         (APPLICATION.to_owned(), name),
     ]);
@@ -125,9 +128,9 @@ pub(crate) fn claim(volume: &VolumeId) -> String {
 }
 
 /// Whose an object is; `None` if it is not ours, or lies in a namespace that its labels do not lead to.
-pub(super) fn workload(metadata: &ObjectMeta) -> Option<WorkloadId> {
+pub(super) fn workload(platform: &PlatformId, metadata: &ObjectMeta) -> Option<WorkloadId> {
     let labels = metadata.labels.as_ref()?;
-    let scope = place::environment(metadata.namespace.as_deref()?, labels)?;
+    let scope = place::environment(platform, metadata.namespace.as_deref()?, labels)?;
     let name = |label: &str| labels.get(label).and_then(|value| Name::new(value).ok());
     Some(WorkloadId {
         application: ApplicationKey::new(&scope, name(APPLICATION)?.as_str()).ok()?,
@@ -150,6 +153,7 @@ fn track(track: Track) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::sample;
 
     fn id(application: &str, process: &str) -> WorkloadId {
         WorkloadId {
@@ -173,12 +177,12 @@ mod tests {
     fn an_object_tells_its_workload_only_in_its_own_namespace() {
         let id = id("shop", "web");
         let mut metadata = ObjectMeta {
-            namespace: Some(namespace(&id.application)),
-            labels: Some(labels(&id)),
+            namespace: Some(namespace(&sample(), &id.application)),
+            labels: Some(labels(&sample(), &id)),
             ..ObjectMeta::default()
         };
-        assert_eq!(workload(&metadata), Some(id));
+        assert_eq!(workload(&sample(), &metadata), Some(id));
         metadata.namespace = Some("default".to_owned());
-        assert_eq!(workload(&metadata), None);
+        assert_eq!(workload(&sample(), &metadata), None);
     }
 }

@@ -78,7 +78,7 @@ impl KubernetesScheduler {
             instances,
             unplaced,
             autoscaling: self.autoscaling(id, last).await?,
-            endpoints: parts::endpoints(id, &record.ports),
+            endpoints: parts::endpoints(&self.platform, id, &record.ports),
             drift: self.drift(id, &recorded).await?,
         }))
     }

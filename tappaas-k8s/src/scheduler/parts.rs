@@ -24,6 +24,7 @@ use super::{
     names,
     settings::{GatewaySource, SchedulerSettings},
 };
+use crate::PlatformId;
 
 /// The port of a service at which the port named `http` is reached.
 const HTTP: u16 = 80;
@@ -34,7 +35,7 @@ const DNS: i32 = 53;
 /// The environment of a template's instances.
 ///
 /// Another environment is another secret, so that an instance always starts with its own.
-pub(super) fn environment(id: &WorkloadId, template: &Template) -> Secret {
+pub(super) fn environment(platform: &PlatformId, id: &WorkloadId, template: &Template) -> Secret {
     let values = template.environment.iter();
     let values: BTreeMap<_, _> = values
         .map(|(name, value)| (name.clone(), value.expose().to_owned()))
@@ -45,7 +46,7 @@ pub(super) fn environment(id: &WorkloadId, template: &Template) -> Secret {
         immutable: Some(true),
         metadata: ObjectMeta {
             name: Some(format!("{}-{}", names::name(id), &hash[..12])),
-            ..metadata(id)
+            ..metadata(platform, id)
         },
         string_data: Some(values),
         type_: Some("Opaque".to_owned()),
@@ -54,10 +55,10 @@ pub(super) fn environment(id: &WorkloadId, template: &Template) -> Secret {
 }
 
 /// Who a workload's instances are to the cluster: nobody.
-pub(super) fn account(id: &WorkloadId) -> ServiceAccount {
+pub(super) fn account(platform: &PlatformId, id: &WorkloadId) -> ServiceAccount {
     ServiceAccount {
         automount_service_account_token: Some(false),
-        metadata: metadata(id),
+        metadata: metadata(platform, id),
         ..ServiceAccount::default()
     }
 }
@@ -66,7 +67,11 @@ pub(super) fn account(id: &WorkloadId) -> ServiceAccount {
 ///
 /// # Errors
 /// `Invalid` if two of its ports would be at the same.
-pub(super) fn service(id: &WorkloadId, template: &Template) -> Result<Option<Service>> {
+pub(super) fn service(
+    platform: &PlatformId,
+    id: &WorkloadId,
+    template: &Template,
+) -> Result<Option<Service>> {
     let mut ports = BTreeMap::new();
     for port in &template.ports {
         let number = service_port(&port.name);
@@ -90,7 +95,7 @@ pub(super) fn service(id: &WorkloadId, template: &Template) -> Result<Option<Ser
         return Ok(None);
     }
     Ok(Some(Service {
-        metadata: metadata(id),
+        metadata: metadata(platform, id),
         spec: Some(ServiceSpec {
             ports: Some(ports.into_values().collect()),
             selector: Some(names::selected(id)),
@@ -116,16 +121,20 @@ pub(super) fn port_name(port: &Port) -> String {
 }
 
 /// The DNS name of a workload's service.
-pub(super) fn host(id: &WorkloadId) -> String {
-    let namespace = names::namespace(&id.application);
+pub(super) fn host(platform: &PlatformId, id: &WorkloadId) -> String {
+    let namespace = names::namespace(platform, &id.application);
     format!("{}.{namespace}.svc", names::name(id))
 }
 
 /// Where each of a workload's ports is reached.
-pub(super) fn endpoints(id: &WorkloadId, ports: &[Name]) -> BTreeMap<Name, Endpoint> {
+pub(super) fn endpoints(
+    platform: &PlatformId,
+    id: &WorkloadId,
+    ports: &[Name],
+) -> BTreeMap<Name, Endpoint> {
     let each = ports.iter().map(|name| {
         let endpoint = Endpoint::Service {
-            host: host(id),
+            host: host(platform, id),
             port: service_port(name),
         };
         (name.clone(), endpoint)
@@ -135,9 +144,13 @@ pub(super) fn endpoints(id: &WorkloadId, ports: &[Name]) -> BTreeMap<Name, Endpo
 
 /// Lets one instance go at a time while nodes are emptied, and what does not work at any time; `None` for a single one, which could never
 /// leave its node.
-pub(super) fn budget(id: &WorkloadId, count: u32) -> Option<PodDisruptionBudget> {
+pub(super) fn budget(
+    platform: &PlatformId,
+    id: &WorkloadId,
+    count: u32,
+) -> Option<PodDisruptionBudget> {
     (count > 1).then(|| PodDisruptionBudget {
-        metadata: metadata(id),
+        metadata: metadata(platform, id),
         spec: Some(PodDisruptionBudgetSpec {
             max_unavailable: Some(IntOrString::Int(1)),
             selector: Some(names::selector(names::selected(id))),
@@ -151,6 +164,7 @@ pub(super) fn budget(id: &WorkloadId, count: u32) -> Option<PodDisruptionBudget>
 /// Who may reach a workload's instances and whom they may reach: the gateway, whoever is bound to them, whomever they are bound to, names,
 /// and the networks that everybody may. Everything else is denied, also from the same namespace.
 pub(super) fn policy(
+    platform: &PlatformId,
     settings: &SchedulerSettings,
     id: &WorkloadId,
     template: &Template,
@@ -179,7 +193,7 @@ pub(super) fn policy(
     // A rule without ports would be for all of them.
     ingress.retain(|rule| rule.ports.as_ref().is_some_and(|ports| !ports.is_empty()));
     NetworkPolicy {
-        metadata: metadata(id),
+        metadata: metadata(platform, id),
         spec: Some(NetworkPolicySpec {
             egress: Some(egress(settings, template)),
             ingress: Some(ingress),
@@ -265,11 +279,11 @@ fn on(protocol: &str, port: IntOrString) -> NetworkPolicyPort {
 }
 
 /// The metadata of what belongs to a workload.
-pub(super) fn metadata(id: &WorkloadId) -> ObjectMeta {
+pub(super) fn metadata(platform: &PlatformId, id: &WorkloadId) -> ObjectMeta {
     ObjectMeta {
-        labels: Some(names::labels(id)),
+        labels: Some(names::labels(platform, id)),
         name: Some(names::name(id)),
-        namespace: Some(names::namespace(&id.application)),
+        namespace: Some(names::namespace(platform, &id.application)),
         ..ObjectMeta::default()
     }
 }

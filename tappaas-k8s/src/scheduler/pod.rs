@@ -22,6 +22,7 @@ use tappaas_core::{
 };
 
 use super::{holding, names, parts, settings::SchedulerSettings};
+use crate::PlatformId;
 
 /// What an instance may write to besides volumes, as on one machine.
 const TMP: &str = "/tmp";
@@ -37,6 +38,7 @@ const READY_PERIOD: i32 = 1;
 /// # Errors
 /// `Unsupported`, naming what of the template no pod can have.
 pub(super) fn template(
+    platform: &PlatformId,
     settings: &SchedulerSettings,
     id: &WorkloadId,
     release: u64,
@@ -44,7 +46,7 @@ pub(super) fn template(
     environment: &str,
 ) -> Result<PodTemplateSpec> {
     check(id, template)?;
-    let mut labels = names::labels(id);
+    let mut labels = names::labels(platform, id);
     labels.insert(names::RELEASE.to_owned(), release.to_string());
     let peers = template.peers.iter();
     labels.extend(peers.map(|peer| (names::reaches(&peer.application.name), String::new())));

@@ -10,10 +10,11 @@ use kube::{Api, api::DeleteParams};
 use serde::Serialize;
 use tappaas_core::{Result, Scope, model::Limits};
 
-use super::{KubernetesScheduler, applying::Namespaced, names, record::difference};
+use super::{KubernetesScheduler, applying::Namespaced, record::difference};
 use crate::{
+    PlatformId,
     failure::{failure, is, within},
-    store::{namespace, place},
+    store::place,
 };
 
 /// The name of either object.
@@ -27,7 +28,7 @@ const MEMORY_MAX: u64 = 512 << 20;
 impl KubernetesScheduler {
     /// Lets the cluster keep an environment's limits from now on, whatever somebody made of them meanwhile.
     pub(super) async fn limit(&self, environment: &Scope, limits: &Limits) -> Result<()> {
-        let metadata = metadata(environment);
+        let metadata = metadata(&self.platform, environment);
         let range = range(&metadata, limits);
         // What admits pods that ask for nothing comes first and goes last, lest the other refuses them.
         if range.is_some() {
@@ -42,7 +43,7 @@ impl KubernetesScheduler {
 
     /// Makes or removes an object, unless it is as it is to be.
     async fn have<K: Namespaced>(&self, environment: &Scope, wanted: Option<K>) -> Result<()> {
-        let api: Api<K> = Api::namespaced(self.client.clone(), &namespace(environment));
+        let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespaces.name(environment));
         let unable = |verb: &str, error| {
             let kind = K::kind(&());
             failure(
@@ -128,12 +129,12 @@ fn number(amount: u64) -> Quantity {
     Quantity(amount.to_string())
 }
 
-fn metadata(environment: &Scope) -> ObjectMeta {
-    let managed = (names::MANAGED_BY.to_owned(), names::MANAGER.to_owned());
+fn metadata(platform: &PlatformId, environment: &Scope) -> ObjectMeta {
+    let labels = place::labels(platform, environment).chain(platform.marks());
     ObjectMeta {
-        labels: Some(place::labels(environment).chain([managed]).collect()),
+        labels: Some(labels.collect()),
         name: Some(NAME.to_owned()),
-        namespace: Some(namespace(environment)),
+        namespace: Some(place::namespace(platform, environment)),
         ..ObjectMeta::default()
     }
 }

@@ -24,58 +24,66 @@ use serde::de::DeserializeOwned;
 use tappaas_core::backend::WorkloadId;
 
 use super::names;
+use crate::PlatformId;
 
 /// How long what is not asked for its readiness must run to be ready, which nobody tells of.
 const RUNS: Duration = Duration::from_millis(3100);
 
-/// Follows all that belongs to workloads. What breaks off begins anew, with a pause that grows.
-pub(super) fn watch(client: &Client) -> BoxStream<'static, WorkloadId> {
+/// Follows all that belongs to a platform's workloads. What breaks off begins anew, with a pause that grows.
+pub(super) fn watch(client: &Client, platform: &PlatformId) -> BoxStream<'static, WorkloadId> {
     stream::select_all([
-        of::<Deployment>(client),
-        of::<StatefulSet>(client),
-        of::<Service>(client),
-        of::<NetworkPolicy>(client),
-        of_some::<HorizontalPodAutoscaler>(client, |scaler| !only_status(&scaler.metadata)),
-        of::<Pod>(client).flat_map_unordered(None, twice).boxed(),
+        of::<Deployment>(client, platform),
+        of::<StatefulSet>(client, platform),
+        of::<Service>(client, platform),
+        of::<NetworkPolicy>(client, platform),
+        of_some::<HorizontalPodAutoscaler>(client, platform, |scaler| {
+            !only_status(&scaler.metadata)
+        }),
+        of::<Pod>(client, platform)
+            .flat_map_unordered(None, twice)
+            .boxed(),
     ])
     .boxed()
 }
 
-fn of<K>(client: &Client) -> BoxStream<'static, WorkloadId>
+fn of<K>(client: &Client, platform: &PlatformId) -> BoxStream<'static, WorkloadId>
 where
     K: Resource<DynamicType = ()> + Clone + fmt::Debug + DeserializeOwned + Send + 'static,
 {
-    of_some::<K>(client, |_| true)
+    of_some::<K>(client, platform, |_| true)
 }
 
 /// As [`of`], of those objects that are news.
 fn of_some<K>(
     client: &Client,
+    platform: &PlatformId,
     is_news: fn(&PartialObjectMeta<K>) -> bool,
 ) -> BoxStream<'static, WorkloadId>
 where
     K: Resource<DynamicType = ()> + Clone + fmt::Debug + DeserializeOwned + Send + 'static,
 {
-    let ours = format!("{}={}", names::MANAGED_BY, names::MANAGER);
     let everywhere = Api::<PartialObjectMeta<K>>::all(client.clone());
-    let watched = watcher(everywhere, watcher::Config::default().labels(&ours));
-    let objects = watched
-        .default_backoff()
-        .filter_map(move |event| async move {
-            match event {
-                Ok(watcher::Event::Apply(object)) if !is_news(&object) => None,
-                Ok(
-                    watcher::Event::Apply(object)
-                    | watcher::Event::InitApply(object)
-                    | watcher::Event::Delete(object),
-                ) => names::workload(&object.metadata),
-                Ok(watcher::Event::Init | watcher::Event::InitDone) => None,
-                Err(error) => {
-                    tracing::warn!(kind = %K::kind(&()), %error, "a watch broke off");
-                    None
-                }
+    let watched = watcher(
+        everywhere,
+        watcher::Config::default().labels(&platform.selector()),
+    );
+    let (platform, told) = (platform.clone(), watched.default_backoff());
+    let objects = told.filter_map(move |event| {
+        let id = match event {
+            Ok(watcher::Event::Apply(object)) if !is_news(&object) => None,
+            Ok(
+                watcher::Event::Apply(object)
+                | watcher::Event::InitApply(object)
+                | watcher::Event::Delete(object),
+            ) => names::workload(&platform, &object.metadata),
+            Ok(watcher::Event::Init | watcher::Event::InitDone) => None,
+            Err(error) => {
+                tracing::warn!(kind = %K::kind(&()), %error, "a watch broke off");
+                None
             }
-        });
+        };
+        std::future::ready(id)
+    });
     objects.boxed()
 }
 

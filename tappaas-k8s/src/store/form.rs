@@ -13,6 +13,7 @@ use tappaas_core::{
 };
 
 use super::place::{self, Place};
+use crate::PlatformId;
 
 /// What objects have and Kubernetes has no field for, as annotations.
 const OWNERS: &str = "tappaas.dev/owners";
@@ -94,13 +95,14 @@ fn too_large(value: &Value) -> Option<&Number> {
 /// An object as it is sent to replace the one that has its uid and revision, which others own as well.
 pub(super) fn next(
     resource: &ApiResource,
+    platform: &PlatformId,
     key: &Key,
     place: &Place,
     object: Object,
     owners: Vec<OwnerReference>,
 ) -> DynamicObject {
     let (uid, revision) = (object.metadata.uid.clone(), object.metadata.revision);
-    let mut sent = new(resource, key, place, object);
+    let mut sent = new(resource, platform, key, place, object);
     sent.metadata.uid = Some(uid);
     sent.metadata.resource_version = Some(String::from(revision));
     sent.metadata.owner_references = Some(owners).filter(|owners| !owners.is_empty());
@@ -110,6 +112,7 @@ pub(super) fn next(
 /// An object as it is sent to be created.
 pub(super) fn new(
     resource: &ApiResource,
+    platform: &PlatformId,
     key: &Key,
     place: &Place,
     object: Object,
@@ -122,7 +125,7 @@ pub(super) fn new(
         ..
     } = object.metadata;
     if place.namespace.is_some() {
-        labels.extend(place::labels(&key.scope));
+        labels.extend(place::labels(platform, &key.scope));
     }
     if !owners.is_empty() {
         let owners = serde_json::to_string(&owners).expect("owners have string keys only");

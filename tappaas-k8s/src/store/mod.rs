@@ -19,13 +19,10 @@ use tappaas_core::{
     store::{decide_delete, decide_put, decide_put_status},
 };
 
-pub(crate) use self::{
-    form::plural,
-    namespaces::Namespaces,
-    place::{labels, namespace},
-    reading::chunks,
-};
+pub(crate) use self::{form::plural, namespaces::Namespaces, reading::chunks};
 use self::{listing::Listings, place::Place, writing::Part};
+
+use crate::PlatformId;
 
 /// The API group of the custom resources.
 pub const GROUP: &str = "tappaas.dev";
@@ -36,6 +33,7 @@ pub const GROUP: &str = "tappaas.dev";
 pub struct KubernetesStore {
     client: Client,
     group: String,
+    platform: PlatformId,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
     namespaces: Arc<Namespaces>,
@@ -50,14 +48,21 @@ impl KubernetesStore {
         clock: Arc<dyn Clock>,
         ids: Arc<dyn Ids>,
     ) -> Self {
+        let group = group.into();
+        let platform = PlatformId::of_group(&group);
         Self {
-            namespaces: Arc::new(Namespaces::new(client.clone())),
+            namespaces: Arc::new(Namespaces::new(client.clone(), platform.clone())),
             client,
-            group: group.into(),
+            group,
+            platform,
             clock,
             ids,
             listings: Listings::default(),
         }
+    }
+
+    fn place(&self, key: &Key) -> Place {
+        place::place(&self.platform, key)
     }
 
     fn api(&self, kind: Kind, place: &Place) -> Api<DynamicObject> {

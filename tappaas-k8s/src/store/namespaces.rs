@@ -1,5 +1,5 @@
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -13,7 +13,11 @@ use tappaas_core::{Error, ErrorKind, Key, Kind, Result, Scope};
 use tokio::time::Instant;
 
 use super::place::{self, new_namespace};
-use crate::failure::{failure, is, within};
+use crate::{
+    PlatformId,
+    failure::{failure, is, within},
+    labels::PLATFORM,
+};
 
 /// Of more namespaces the environments are looked up again.
 const KNOWN_MAX: usize = 100_000;
@@ -21,9 +25,10 @@ const KNOWN_MAX: usize = 100_000;
 /// How long a namespace is taken for somebody else's, though it may have become ours.
 const FOREIGN_FOR: Duration = Duration::from_secs(5);
 
-/// Which environment each namespace is of.
+/// Which environment of a platform each namespace is of.
 #[derive(Debug)]
 pub(crate) struct Namespaces {
+    platform: PlatformId,
     api: Api<Namespace>,
     known: Mutex<HashMap<String, Known>>,
 }
@@ -32,6 +37,8 @@ pub(crate) struct Namespaces {
 struct Known {
     /// `None` if it is somebody else's.
     scope: Option<Scope>,
+    /// The platform that it is labelled with.
+    platform: Option<String>,
     at: Instant,
 }
 
@@ -43,8 +50,9 @@ impl Known {
 }
 
 impl Namespaces {
-    pub(crate) fn new(client: Client) -> Self {
+    pub(crate) fn new(client: Client, platform: PlatformId) -> Self {
         Self {
+            platform,
             api: Api::all(client),
             known: Mutex::default(),
         }
@@ -60,7 +68,7 @@ impl Namespaces {
             return Ok(place::key(kind, name));
         };
         let labels = metadata.labels.as_ref();
-        let scope = match labels.and_then(|labels| place::environment(namespace, labels)) {
+        let scope = match labels.and_then(|labels| self.labelled(namespace, labels)) {
             Some(scope) => Some(scope),
             None => self.environment(namespace).await?,
         };
@@ -68,16 +76,21 @@ impl Namespaces {
         Ok(key.filter(|key| key.check().is_ok()))
     }
 
+    /// The name of an environment's namespace.
+    pub(crate) fn name(&self, environment: &Scope) -> String {
+        place::namespace(&self.platform, environment)
+    }
+
     /// Sees to it that an environment has its namespace.
     ///
     /// # Errors
     /// `AlreadyExists` if somebody else has one of that name.
     pub(crate) async fn provide(&self, environment: &Scope) -> Result<()> {
-        let name = place::namespace(environment);
+        let name = self.name(environment);
         if self.environment(&name).await?.is_some() {
             return Ok(());
         }
-        let namespace = new_namespace(environment);
+        let namespace = new_namespace(&self.platform, environment);
         match within(self.api.create(&PostParams::default(), &namespace)).await {
             Ok(_) => {
                 self.lock().remove(&name);
@@ -87,14 +100,26 @@ impl Namespaces {
             Err(error) if is(&error, 409) => {}
             Err(error) => return Err(failure(format!("cannot create namespace {name}"), error)),
         }
-        match self.look_up(&name).await? {
+        let found = self.look_up(&name).await?;
+        match found.scope {
             Some(_) => Ok(()),
             None => Err(Error::new(
                 ErrorKind::AlreadyExists,
-                format!(
-                    "namespace {name} of environment {environment} is not labelled as ours: delete it, or label it"
-                ),
+                self.refusal(&name, environment, found.platform.as_deref()),
             )),
+        }
+    }
+
+    /// Why a namespace of the right name is not taken, by the platform that it is labelled with.
+    fn refusal(&self, name: &str, environment: &Scope, of: Option<&str>) -> String {
+        let own = self.platform.as_str();
+        match of.filter(|of| *of != own) {
+            Some(of) => format!(
+                "namespace {name} of environment {environment} is labelled {PLATFORM}={of}, and this platform is {own}: delete it, or label it as that"
+            ),
+            None => format!(
+                "namespace {name} of environment {environment} is not labelled as ours ({PLATFORM}={own}, and its tenant, project and environment): delete it, or label it"
+            ),
         }
     }
 
@@ -103,7 +128,7 @@ impl Namespaces {
     /// # Errors
     /// `Unavailable` while a namespace of that name is being removed.
     pub(crate) async fn prepare(&self, environment: &Scope) -> Result<()> {
-        let name = place::namespace(environment);
+        let name = self.name(environment);
         self.forget(environment);
         let found = within(self.api.get_metadata_opt(&name)).await;
         let found =
@@ -121,14 +146,14 @@ impl Namespaces {
     /// # Errors
     /// `Unavailable` until then, with what Kubernetes says is in the way.
     pub(crate) async fn remove(&self, environment: &Scope) -> Result<()> {
-        let name = place::namespace(environment);
+        let name = self.name(environment);
         let found = within(self.api.get_opt(&name)).await;
         let found =
             found.map_err(|error| failure(format!("cannot read namespace {name}"), error))?;
         let ours = |found: &Namespace| {
             let labels = found.metadata.labels.as_ref();
             labels
-                .and_then(|labels| place::environment(&name, labels))
+                .and_then(|labels| self.labelled(&name, labels))
                 .is_some()
         };
         let Some(found) = found.filter(ours) else {
@@ -156,7 +181,7 @@ impl Namespaces {
 
     /// Forgets a namespace that has gone.
     pub(crate) fn forget(&self, environment: &Scope) {
-        self.lock().remove(&place::namespace(environment));
+        self.lock().remove(&self.name(environment));
     }
 
     /// The environment of a namespace; `None` if there is no such namespace, or it is somebody else's.
@@ -164,26 +189,31 @@ impl Namespaces {
         let known = self.lock().get(namespace).cloned();
         match known {
             Some(known) if known.holds() => Ok(known.scope),
-            _ => self.look_up(namespace).await,
+            _ => Ok(self.look_up(namespace).await?.scope),
         }
     }
 
-    async fn look_up(&self, namespace: &str) -> Result<Option<Scope>> {
+    fn labelled(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Option<Scope> {
+        place::environment(&self.platform, namespace, labels)
+    }
+
+    async fn look_up(&self, namespace: &str) -> Result<Known> {
         let found = within(self.api.get_metadata_opt(namespace)).await;
         let found =
             found.map_err(|error| failure(format!("cannot read namespace {namespace}"), error))?;
         let labels = found.and_then(|found| found.metadata.labels);
-        let scope = labels.and_then(|labels| place::environment(namespace, &labels));
+        let labels = labels.unwrap_or_default();
+        let looked_up = Known {
+            scope: self.labelled(namespace, &labels),
+            platform: labels.get(PLATFORM).cloned(),
+            at: Instant::now(),
+        };
         let mut known = self.lock();
         if known.len() >= KNOWN_MAX {
             known.clear();
         }
-        let looked_up = Known {
-            scope: scope.clone(),
-            at: Instant::now(),
-        };
-        known.insert(namespace.to_owned(), looked_up);
-        Ok(scope)
+        known.insert(namespace.to_owned(), looked_up.clone());
+        Ok(looked_up)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Known>> {

@@ -4,8 +4,11 @@ use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::O
 use sha2::{Digest as _, Sha256};
 use tappaas_core::{Key, Kind, Name, Scope};
 
-/// The labels of a namespace that say whose it is, from the tenant inwards.
-pub(crate) const LABELS: [&str; 3] = [
+use crate::{PlatformId, labels::PLATFORM};
+
+/// The labels of a namespace that say whose it is: the platform's, and from the tenant inwards.
+pub(crate) const LABELS: [&str; 4] = [
+    PLATFORM,
     "tappaas.dev/tenant",
     "tappaas.dev/project",
     "tappaas.dev/environment",
@@ -24,11 +27,11 @@ pub(crate) struct Place {
 }
 
 /// Where the object of a key is kept. Of two keys of one kind the places differ.
-pub(crate) fn place(key: &Key) -> Place {
+pub(crate) fn place(platform: &PlatformId, key: &Key) -> Place {
     let names = key.scope.names();
     match key.kind.depth() {
         3 => Place {
-            namespace: Some(namespace(&key.scope)),
+            namespace: Some(namespace(platform, &key.scope)),
             name: key.name.clone(),
         },
         // Kubernetes has no scope between a namespace and the cluster, so the name says it all; no part of it has a dot.
@@ -60,9 +63,11 @@ pub(super) fn key(kind: Kind, name: &str) -> Option<Key> {
 }
 
 /// The name of an environment's namespace: what a person recognises it by, and what tells it from all others.
-pub(crate) fn namespace(environment: &Scope) -> String {
+pub(crate) fn namespace(platform: &PlatformId, environment: &Scope) -> String {
     let words: Vec<_> = environment.names().iter().map(Name::as_str).collect();
-    let hash = hex::encode(Sha256::digest(words.join("/")));
+    // No part of it has a slash.
+    let whole = [&[platform.as_str()], words.as_slice()].concat().join("/");
+    let hash = hex::encode(Sha256::digest(whole));
     // A word of a tenant's must not come first: policies make exceptions for namespaces by how they begin.
     let mut readable = [&["tappaas"], words.get(1..).unwrap_or_default()]
         .concat()
@@ -71,26 +76,36 @@ pub(crate) fn namespace(environment: &Scope) -> String {
     format!("{}-{}", readable.trim_end_matches('-'), &hash[..HASH])
 }
 
-/// The environment that a namespace, or something in one, is labelled with. `namespace` follows from it, or it was not labelled by us.
-pub(crate) fn environment(namespace: &str, labels: &BTreeMap<String, String>) -> Option<Scope> {
-    let [tenant, project, environment] =
-        LABELS.map(|label| labels.get(label).and_then(|name| Name::new(name).ok()));
+/// The environment that a namespace, or something in one, is labelled with. `namespace` follows from it and from the platform, or it was
+/// not labelled by us.
+pub(crate) fn environment(
+    platform: &PlatformId,
+    namespace: &str,
+    labels: &BTreeMap<String, String>,
+) -> Option<Scope> {
+    let [of, inwards @ ..] = LABELS.map(|label| labels.get(label));
+    let [tenant, project, environment] = inwards.map(|name| Name::new(name?).ok());
     let scope = Scope::environment(tenant?, project?, environment?);
-    (namespace == self::namespace(&scope)).then_some(scope)
+    let ours = of.is_some_and(|of| of == platform.as_str());
+    (ours && namespace == self::namespace(platform, &scope)).then_some(scope)
 }
 
 /// The labels of an environment's namespace, and of what is in it.
-pub(crate) fn labels(environment: &Scope) -> impl Iterator<Item = (String, String)> {
+pub(crate) fn labels(
+    platform: &PlatformId,
+    environment: &Scope,
+) -> impl Iterator<Item = (String, String)> {
     let names = environment.names().iter().map(ToString::to_string);
-    LABELS.map(str::to_owned).into_iter().zip(names)
+    let values = [platform.to_string()].into_iter().chain(names);
+    LABELS.map(str::to_owned).into_iter().zip(values)
 }
 
 /// The namespace of an environment, as it is created.
-pub(super) fn new_namespace(environment: &Scope) -> Namespace {
+pub(super) fn new_namespace(platform: &PlatformId, environment: &Scope) -> Namespace {
     Namespace {
         metadata: ObjectMeta {
-            name: Some(namespace(environment)),
-            labels: Some(labels(environment).chain(restricted()).collect()),
+            name: Some(namespace(platform, environment)),
+            labels: Some(labels(platform, environment).chain(restricted()).collect()),
             ..ObjectMeta::default()
         },
         ..Namespace::default()
@@ -106,6 +121,7 @@ fn restricted() -> [(String, String); 1] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::sample;
 
     fn names<const N: usize>(names: [&str; N]) -> [Name; N] {
         names.map(|name| Name::new(name).unwrap())
@@ -118,31 +134,45 @@ mod tests {
 
     #[test]
     fn a_namespace_says_what_it_is_of_and_is_nobody_elses() {
-        let shop = namespace(&environment_of("acme", "shop", "production"));
+        let shop = namespace(&sample(), &environment_of("acme", "shop", "production"));
         assert!(shop.starts_with("tappaas-shop-production-"), "{shop}");
         assert_ne!(
             shop,
-            namespace(&environment_of("other", "shop", "production"))
+            namespace(&sample(), &environment_of("other", "shop", "production"))
         );
         assert_ne!(
-            namespace(&environment_of("t", "a-b", "c")),
-            namespace(&environment_of("t", "a", "b-c"))
+            namespace(&sample(), &environment_of("t", "a-b", "c")),
+            namespace(&sample(), &environment_of("t", "a", "b-c"))
         );
         let long = "x".repeat(Name::LENGTH_MAX);
         assert_eq!(
-            namespace(&environment_of(&long, &long, &long)).len(),
+            namespace(&sample(), &environment_of(&long, &long, &long)).len(),
             NAMESPACE_MAX
         );
     }
 
     #[test]
+    fn platforms_with_the_same_names_have_namespaces_of_their_own() {
+        let scope = environment_of("acme", "shop", "production");
+        let other = PlatformId::of_group("other.dev");
+        let found = new_namespace(&other, &scope).metadata;
+        let (name, mut labels) = (found.name.unwrap(), found.labels.unwrap());
+        assert_ne!(name, namespace(&sample(), &scope));
+        assert_eq!(environment(&other, &name, &labels), Some(scope));
+        assert_eq!(environment(&sample(), &name, &labels), None);
+        labels.insert(PLATFORM.to_owned(), sample().to_string());
+        assert_eq!(environment(&sample(), &name, &labels), None);
+        assert_eq!(environment(&other, &name, &labels), None);
+    }
+
+    #[test]
     fn labels_that_somebody_else_wrote_count_for_nothing() {
         let scope = environment_of("acme", "shop", "production");
-        let found = new_namespace(&scope).metadata;
+        let found = new_namespace(&sample(), &scope).metadata;
         let (name, mut labels) = (found.name.unwrap(), found.labels.unwrap());
-        assert_eq!(environment(&name, &labels), Some(scope));
-        labels.insert(LABELS[0].to_owned(), "other".to_owned());
-        assert_eq!(environment(&name, &labels), None);
+        assert_eq!(environment(&sample(), &name, &labels), Some(scope));
+        labels.insert(LABELS[1].to_owned(), "other".to_owned());
+        assert_eq!(environment(&sample(), &name, &labels), None);
     }
 
     #[test]
@@ -150,7 +180,7 @@ mod tests {
         let [tenant, project] = names(["acme", "shop"]);
         let scope = Scope::project(tenant, project);
         let production = Key::new(Kind::Environment, scope, "production");
-        let place = place(&production);
+        let place = place(&sample(), &production);
         assert_eq!(place.name, "acme.shop.production");
         assert_eq!(key(Kind::Environment, &place.name), Some(production));
         for foreign in ["", "production", "a.b.c.d", "A.b.c", "..c"] {

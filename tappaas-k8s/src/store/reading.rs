@@ -8,7 +8,6 @@ use tappaas_core::{Key, Kind, Object, Result, Revision, Scope};
 use super::{
     KubernetesStore,
     form::{self, from_kubernetes},
-    place::{self, place},
 };
 use crate::failure::{failure, is, is_about, within};
 
@@ -28,7 +27,7 @@ impl KubernetesStore {
         &self,
         key: &Key,
     ) -> Result<Option<(Object, Vec<OwnerReference>)>> {
-        let place = place(key);
+        let place = self.place(key);
         let found = match within(self.api(key.kind, &place).get(&place.name)).await {
             Ok(found) => found,
             // It says of what kind the thing is that is not there, unless the kind itself is unknown.
@@ -62,7 +61,7 @@ impl KubernetesStore {
         scope: &Scope,
     ) -> Result<(Vec<Object>, Revision)> {
         let api = match scope.names().len() {
-            3 if kind.depth() == 3 => self.api_in(kind, &place::namespace(scope)),
+            3 if kind.depth() == 3 => self.api_in(kind, &self.namespaces.name(scope)),
             _ => self.api_everywhere(kind),
         };
         let mut attempt = 1;

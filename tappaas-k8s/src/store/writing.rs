@@ -12,7 +12,6 @@ use tappaas_core::{Error, ErrorKind, Key, Object, Precondition, Result, store::O
 use super::{
     KubernetesStore,
     form::{self, from_kubernetes},
-    place::place,
     watching,
 };
 use crate::failure::{failure, is_about, within};
@@ -95,13 +94,13 @@ impl KubernetesStore {
     }
 
     async fn create(&self, key: &Key, object: Object) -> Result<Object> {
-        let place = place(key);
+        let place = self.place(key);
         if place.namespace.is_some() {
             self.namespaces.provide(&key.scope).await?;
         }
         let api = self.api(key.kind, &place);
         let resource = form::resource(&self.group, key.kind);
-        let sent = form::new(&resource, key, &place, object);
+        let sent = form::new(&resource, &self.platform, key, &place, object);
         let mut created = self.create_strictly(&api, &sent).await;
         if let Err(error) = &created
             && is_about(error, 404, "namespaces")
@@ -127,10 +126,10 @@ impl KubernetesStore {
         owners: Vec<OwnerReference>,
         part: Part,
     ) -> Result<Object> {
-        let place = place(key);
+        let place = self.place(key);
         let api = self.api(key.kind, &place);
         let resource = form::resource(&self.group, key.kind);
-        let sent = form::next(&resource, key, &place, object, owners);
+        let sent = form::next(&resource, &self.platform, key, &place, object, owners);
         let body = json(&sent);
         let (urls, parameters) = (Request::new(api.resource_url()), PostParams::default());
         let request = match part {
@@ -167,7 +166,7 @@ impl KubernetesStore {
 
     /// Deletes what has finalizers, and is therefore kept.
     async fn ask_to_go(&self, key: &Key, existing: &Object) -> Result<Object> {
-        let place = place(key);
+        let place = self.place(key);
         let api = self.api(key.kind, &place);
         let asked = within(api.delete(&place.name, &deletion(existing))).await;
         let asked = asked.map_err(|error| failure(format!("cannot delete {key}"), error))?;
@@ -187,7 +186,7 @@ impl KubernetesStore {
         left: Object,
         part: Part,
     ) -> Result<Option<Object>> {
-        let place = place(key);
+        let place = self.place(key);
         let api = self.api(key.kind, &place);
         // The revision that the object has may be too old to watch from.
         let now = self.reached(key.kind).await?;

@@ -18,10 +18,11 @@ use tappaas_core::{
 
 use super::VolumeSettings;
 use crate::{
+    PlatformId,
     labels::{APPLICATION, MANAGED_BY, MANAGER},
     quantity::quantity,
     scheduler,
-    store::{namespace, place},
+    store::place,
 };
 
 /// The label with a volume's name, which tells volumes from all other claims.
@@ -32,9 +33,13 @@ const ASKED: &str = "tappaas.dev/size";
 const STORAGE: &str = "storage";
 
 /// The claim of a volume that is not there yet.
-pub(super) fn new(volume: &Volume, settings: &VolumeSettings) -> PersistentVolumeClaim {
+pub(super) fn new(
+    platform: &PlatformId,
+    volume: &Volume,
+    settings: &VolumeSettings,
+) -> PersistentVolumeClaim {
     PersistentVolumeClaim {
-        metadata: metadata(&volume.id, volume.size),
+        metadata: metadata(platform, &volume.id, volume.size),
         spec: Some(PersistentVolumeClaimSpec {
             access_modes: Some(vec!["ReadWriteOnce".to_owned()]),
             resources: Some(requests(volume.size.unwrap_or(settings.size))),
@@ -45,15 +50,15 @@ pub(super) fn new(volume: &Volume, settings: &VolumeSettings) -> PersistentVolum
     }
 }
 
-/// The query for the claims of all volumes.
-pub(super) fn ours() -> String {
-    format!("{MANAGED_BY}={MANAGER},{VOLUME}")
+/// The query for the claims of all volumes of a platform.
+pub(super) fn ours(platform: &PlatformId) -> String {
+    format!("{},{VOLUME}", platform.selector())
 }
 
 /// Whose claim this is; `None` if somebody else made it.
-pub(super) fn volume(metadata: &ObjectMeta) -> Option<VolumeId> {
+pub(super) fn volume(platform: &PlatformId, metadata: &ObjectMeta) -> Option<VolumeId> {
     let labels = metadata.labels.as_ref()?;
-    let scope = place::environment(metadata.namespace.as_deref()?, labels)?;
+    let scope = place::environment(platform, metadata.namespace.as_deref()?, labels)?;
     let id = VolumeId {
         application: ApplicationKey::new(&scope, labels.get(APPLICATION)?).ok()?,
         name: Name::new(labels.get(VOLUME)?).ok()?,
@@ -63,14 +68,18 @@ pub(super) fn volume(metadata: &ObjectMeta) -> Option<VolumeId> {
 }
 
 /// Refuses a claim that is not this volume's, or not for long.
-pub(super) fn check(id: &VolumeId, found: &PersistentVolumeClaim) -> Result<()> {
+pub(super) fn check(
+    platform: &PlatformId,
+    id: &VolumeId,
+    found: &PersistentVolumeClaim,
+) -> Result<()> {
     let name = scheduler::claim(id);
-    if volume(&found.metadata).as_ref() != Some(id) {
+    if volume(platform, &found.metadata).as_ref() != Some(id) {
         return Err(Error::new(
             ErrorKind::AlreadyExists,
             format!(
                 "claim {name} in namespace {} is not labelled as volume {id}: somebody else made it; delete it, or label it",
-                namespace(&id.application.scope())
+                place::namespace(platform, &id.application.scope())
             ),
         ));
     }
@@ -103,13 +112,14 @@ impl Change {
     /// What to apply, if nobody changed the claim since it was found. All else of a claim stays as it was made.
     pub(super) fn object(
         self,
+        platform: &PlatformId,
         id: &VolumeId,
         found: &PersistentVolumeClaim,
     ) -> PersistentVolumeClaim {
         PersistentVolumeClaim {
             metadata: ObjectMeta {
                 resource_version: found.metadata.resource_version.clone(),
-                ..metadata(id, Some(self.asked))
+                ..metadata(platform, id, Some(self.asked))
             },
             spec: Some(PersistentVolumeClaimSpec {
                 resources: Some(requests(self.requested)),
@@ -211,15 +221,15 @@ fn class(found: &PersistentVolumeClaim) -> String {
     }
 }
 
-fn metadata(id: &VolumeId, asked: Option<u64>) -> ObjectMeta {
-    let mut labels = scheduler::application_labels(&id.application);
+fn metadata(platform: &PlatformId, id: &VolumeId, asked: Option<u64>) -> ObjectMeta {
+    let mut labels = scheduler::application_labels(platform, &id.application);
     labels.insert(VOLUME.to_owned(), id.name.to_string());
     let asked = asked.map(|bytes| [(ASKED.to_owned(), bytes.to_string())].into());
     ObjectMeta {
         annotations: asked,
         labels: Some(labels),
         name: Some(scheduler::claim(id)),
-        namespace: Some(namespace(&id.application.scope())),
+        namespace: Some(place::namespace(platform, &id.application.scope())),
         ..ObjectMeta::default()
     }
 }
@@ -257,6 +267,7 @@ fn is_bound(found: &PersistentVolumeClaim) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::sample;
 
     fn of(size: Option<u64>) -> Volume {
         Volume {
@@ -279,14 +290,14 @@ mod tests {
                 phase: Some(phase.to_owned()),
                 ..PersistentVolumeClaimStatus::default()
             }),
-            ..new(&of(size), &settings)
+            ..new(&sample(), &of(size), &settings)
         }
     }
 
     #[test]
     fn a_claim_tells_its_volume_only_under_its_own_name_and_in_its_own_namespace() {
         let metadata = found(None, "Pending", 0).metadata;
-        assert_eq!(volume(&metadata), Some(of(None).id));
+        assert_eq!(volume(&sample(), &metadata), Some(of(None).id));
         let spoils: [fn(&mut ObjectMeta); 4] = [
             |it| it.name = Some("other".to_owned()),
             |it| it.namespace = Some("default".to_owned()),
@@ -296,7 +307,7 @@ mod tests {
         for spoil in spoils {
             let mut metadata = metadata.clone();
             spoil(&mut metadata);
-            assert_eq!(volume(&metadata), None);
+            assert_eq!(volume(&sample(), &metadata), None);
         }
     }
 

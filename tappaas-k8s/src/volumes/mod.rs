@@ -17,10 +17,11 @@ use tappaas_core::{
 };
 
 use crate::{
+    PlatformId,
     failure::{failure, is, within},
     labels::MANAGER,
     scheduler,
-    store::{Namespaces, namespace},
+    store::Namespaces,
 };
 
 /// How often a volume is applied again because somebody else changed it meanwhile: the cluster's own controllers count, too.
@@ -58,16 +59,18 @@ impl Default for VolumeSettings {
 /// whoever runs the cluster). How much is used the API does not tell. There are no snapshots: they need a CSI driver that takes them.
 pub struct KubernetesVolumes {
     client: Client,
+    platform: PlatformId,
     settings: VolumeSettings,
     namespaces: Namespaces,
 }
 
 impl KubernetesVolumes {
-    /// The volumes of the cluster that `client` speaks to.
-    pub fn new(client: Client, settings: VolumeSettings) -> Self {
+    /// The volumes of a platform on the cluster that `client` speaks to.
+    pub fn new(client: Client, platform: PlatformId, settings: VolumeSettings) -> Self {
         Self {
-            namespaces: Namespaces::new(client.clone()),
+            namespaces: Namespaces::new(client.clone(), platform.clone()),
             client,
+            platform,
             settings,
         }
     }
@@ -87,7 +90,7 @@ impl KubernetesVolumes {
             field_manager: Some(MANAGER.to_owned()),
             ..PostParams::default()
         };
-        let made = claim::new(volume, &self.settings);
+        let made = claim::new(&self.platform, volume, &self.settings);
         match within(self.api(id).create(&parameters, &made)).await {
             Ok(_) => Ok(()),
             Err(error) if is(&error, 409) => {
@@ -101,25 +104,37 @@ impl KubernetesVolumes {
     /// `Conflict` if it is not any more as it was found.
     async fn change(&self, volume: &Volume, found: &PersistentVolumeClaim) -> Result<()> {
         let id = &volume.id;
-        claim::check(id, found)?;
+        claim::check(&self.platform, id, found)?;
         let Some(wanted) = claim::change(volume, found)? else {
             return Ok(());
         };
         let api = self.api(id);
         let name = scheduler::claim(id);
         let parameters = PatchParams::apply(MANAGER).force();
-        let patch = Patch::Apply(wanted.object(id, found));
+        let patch = Patch::Apply(wanted.object(&self.platform, id, found));
         let mut applied = within(api.patch(&name, &parameters, &patch)).await;
         if applied.as_ref().is_err_and(claim::cannot_grow) {
-            let patch = Patch::Apply(wanted.without_growth(found).object(id, found));
+            let patch = Patch::Apply(wanted.without_growth(found).object(
+                &self.platform,
+                id,
+                found,
+            ));
             applied = within(api.patch(&name, &parameters, &patch)).await;
         }
         let applied = applied.map_err(|error| failure(format!("cannot change volume {id}"), error));
         applied.map(drop)
     }
 
+    /// Whether a claim is that of a volume.
+    fn is_of(&self, id: &VolumeId, found: &PersistentVolumeClaim) -> bool {
+        claim::volume(&self.platform, &found.metadata).as_ref() == Some(id)
+    }
+
     fn api(&self, id: &VolumeId) -> Api<PersistentVolumeClaim> {
-        Api::namespaced(self.client.clone(), &namespace(&id.application.scope()))
+        Api::namespaced(
+            self.client.clone(),
+            &self.namespaces.name(&id.application.scope()),
+        )
     }
 }
 
@@ -157,7 +172,7 @@ impl Volumes for KubernetesVolumes {
 
     async fn observe(&self, id: &VolumeId) -> Result<Option<VolumeStatus>> {
         let found = self.read(id).await?;
-        let found = found.filter(|found| claim::volume(&found.metadata).as_ref() == Some(id));
+        let found = found.filter(|found| self.is_of(id, found));
         let staying = found.filter(|found| found.metadata.deletion_timestamp.is_none());
         Ok(staying.map(|found| VolumeStatus {
             used: None,
@@ -168,14 +183,16 @@ impl Volumes for KubernetesVolumes {
     /// Those that are being removed are not any more.
     async fn list(&self) -> Result<Vec<VolumeId>> {
         let api: Api<PersistentVolumeClaim> = Api::all(self.client.clone());
-        let mut request = ListParams::default().labels(&claim::ours()).limit(CHUNK);
+        let mut request = ListParams::default()
+            .labels(&claim::ours(&self.platform))
+            .limit(CHUNK);
         let mut volumes = Vec::new();
         loop {
             let page = within(api.list_metadata(&request)).await;
             let page = page.map_err(|error| failure("cannot list the claims", error))?;
             let found = page.items.iter().map(|found| &found.metadata);
             let staying = found.filter(|metadata| metadata.deletion_timestamp.is_none());
-            volumes.extend(staying.filter_map(claim::volume));
+            volumes.extend(staying.filter_map(|metadata| claim::volume(&self.platform, metadata)));
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => request = request.continue_token(&token),
                 None => return Ok(volumes),

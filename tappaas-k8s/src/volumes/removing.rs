@@ -10,11 +10,10 @@ use kube::{
 };
 use tappaas_core::{Error, Result, backend::VolumeId};
 
-use super::{CHUNK, KubernetesVolumes, claim};
+use super::{CHUNK, KubernetesVolumes};
 use crate::{
     failure::{failure, is, within},
     scheduler,
-    store::namespace,
 };
 
 /// Within this a claim that no pod has is gone.
@@ -27,8 +26,7 @@ impl KubernetesVolumes {
     /// `Conflict` if a pod has it, also one that waits for it; `Unavailable` if it goes too slowly.
     pub(super) async fn delete(&self, id: &VolumeId) -> Result<()> {
         let found = self.read(id).await?;
-        let Some(found) = found.filter(|it| claim::volume(&it.metadata).as_ref() == Some(id))
-        else {
+        let Some(found) = found.filter(|it| self.is_of(id, it)) else {
             return Ok(());
         };
         if let Some(holder) = self.holder(id).await? {
@@ -45,7 +43,7 @@ impl KubernetesVolumes {
     /// A pod that mounts a volume or is going to.
     async fn holder(&self, id: &VolumeId) -> Result<Option<String>> {
         let claim = scheduler::claim(id);
-        let place = namespace(&id.application.scope());
+        let place = self.namespaces.name(&id.application.scope());
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &place);
         let mut request = ListParams::default().limit(CHUNK);
         loop {

@@ -8,6 +8,7 @@ use kube::{
     core::GroupVersion,
 };
 use serde_json::Value;
+use tappaas_k8s::PlatformId;
 
 const ESTABLISHED_MAX: Duration = Duration::from_secs(30);
 
@@ -21,6 +22,14 @@ pub(crate) fn facts() -> Value {
         .map(PathBuf::from)
         .expect("run by `cargo xtask test kubernetes`, which sets TAPPAAS_TESTBED");
     serde_json::from_slice(&std::fs::read(facts).unwrap()).unwrap()
+}
+
+/// The group of the one platform that these suites are.
+pub(crate) const GROUP: &str = "platform.tappaas.dev";
+
+/// That platform.
+pub(crate) fn platform() -> PlatformId {
+    PlatformId::of_group(GROUP)
 }
 
 /// A client of the testbed, or of whatever cluster takes its place.

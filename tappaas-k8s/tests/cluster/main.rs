@@ -6,6 +6,7 @@ mod ingress;
 mod kinds;
 mod leader;
 mod limits;
+mod neighbours;
 mod node;
 mod permissive;
 mod platform;

@@ -39,7 +39,7 @@ use tokio::{
 };
 
 use crate::{
-    cluster::{client, facts},
+    cluster::{client, facts, platform},
     storage::Storage,
 };
 
@@ -185,7 +185,7 @@ impl Node {
 
 /// The scheduler on the one cluster.
 pub(crate) fn scheduler(client: Client) -> KubernetesScheduler {
-    KubernetesScheduler::new(client, Node::settings(), Arc::new(WallClock))
+    KubernetesScheduler::new(client, platform(), Node::settings(), Arc::new(WallClock))
 }
 
 /// Removes workloads, and waits until they are gone.

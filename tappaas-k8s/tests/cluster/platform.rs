@@ -28,13 +28,11 @@ use tappaas_testkit::conformance::{ingress::IngressFixture as _, stays, until};
 use tokio::task::JoinHandle;
 
 use crate::{
-    cluster::{apply, client, client_of, define},
+    cluster::{GROUP, apply, client, client_of, define, platform},
     node::{Node, WallClock},
     stage::{Stage, by_gateway},
 };
 
-/// Objects of others' tests are none of this platform's.
-const GROUP: &str = "platform.tappaas.dev";
 const HOST: &str = "shop.example";
 
 /// A platform whose controllers run, alone on the cluster.
@@ -53,8 +51,9 @@ impl World {
         let client = operator().await;
         let (clock, ids) = (Arc::new(WallClock), Arc::new(memory::Ids::new()));
         let settings = Node::settings();
-        let scheduler = KubernetesScheduler::new(client.clone(), settings, clock.clone());
-        let ingress = KubernetesIngress::connect(client.clone(), by_gateway()).await;
+        let scheduler =
+            KubernetesScheduler::new(client.clone(), platform(), settings, clock.clone());
+        let ingress = KubernetesIngress::connect(client.clone(), platform(), by_gateway()).await;
         let ingress = ingress.unwrap();
         let store = KubernetesStore::new(client, GROUP, clock.clone(), ids.clone());
         let backends = Backends {

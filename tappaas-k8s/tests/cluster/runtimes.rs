@@ -16,7 +16,7 @@ use tappaas_k8s::{KubernetesScheduler, RuntimeNodes, SchedulerSettings};
 use tappaas_testkit::conformance::{scheduler::Stage, until};
 
 use crate::{
-    cluster::{client, facts},
+    cluster::{client, facts, platform},
     node::{Node, WallClock},
 };
 
@@ -24,7 +24,7 @@ const LABEL: &str = "runtimes.tests/kind";
 
 /// The scheduler as somebody configures it who has nodes of a kind.
 async fn configured(settings: SchedulerSettings) -> KubernetesScheduler {
-    KubernetesScheduler::new(client().await, settings, Arc::new(WallClock))
+    KubernetesScheduler::new(client().await, platform(), settings, Arc::new(WallClock))
 }
 
 fn of(value: &str, resource: Option<(String, u32)>) -> RuntimeNodes {

@@ -13,7 +13,7 @@ use kube::{
 use tappaas_core::backend::SecretStore;
 use tappaas_k8s::KubernetesSecrets;
 
-use crate::cluster::client;
+use crate::cluster::{client, platform};
 
 /// A store in a new namespace, which goes with the cluster.
 pub(crate) async fn fresh() -> Arc<dyn SecretStore> {
@@ -39,5 +39,5 @@ pub(crate) async fn fresh() -> Arc<dyn SecretStore> {
         .delete_collection(&DeleteParams::default(), &all)
         .await
         .unwrap();
-    Arc::new(KubernetesSecrets::new(client, &name))
+    Arc::new(KubernetesSecrets::new(client, platform(), &name))
 }

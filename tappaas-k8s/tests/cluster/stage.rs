@@ -212,7 +212,8 @@ impl Stage {
 }
 
 async fn connect(client: &Client, settings: IngressSettings) -> Arc<KubernetesIngress> {
-    let ingress = KubernetesIngress::connect(client.clone(), settings).await;
+    let ingress =
+        KubernetesIngress::connect(client.clone(), crate::cluster::platform(), settings).await;
     Arc::new(ingress.unwrap())
 }
 

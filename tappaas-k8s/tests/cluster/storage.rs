@@ -20,7 +20,7 @@ use tappaas_k8s::{GROUP, KubernetesVolumes, VolumeSettings, rules};
 use tappaas_testkit::conformance::PATIENCE;
 
 use crate::{
-    cluster::{apply, client, client_of, facts},
+    cluster::{apply, client, client_of, facts, platform},
     node,
 };
 
@@ -54,7 +54,7 @@ impl Storage {
         };
         let operator = client_of(&format!("default:{CLASS}")).await;
         Self {
-            volumes: Arc::new(KubernetesVolumes::new(operator, settings)),
+            volumes: Arc::new(KubernetesVolumes::new(operator, platform(), settings)),
         }
     }
 }
@@ -79,7 +79,7 @@ async fn clear(admin: &Client) {
     let tenant = |tenant: &tappaas_core::Name| tenant.as_str() == TENANT;
     let scheduler = node::scheduler(admin.clone());
     node::empty(&scheduler, |id| tenant(&id.application.tenant)).await;
-    let volumes = KubernetesVolumes::new(admin.clone(), VolumeSettings::default());
+    let volumes = KubernetesVolumes::new(admin.clone(), platform(), VolumeSettings::default());
     for id in volumes.list().await.unwrap() {
         if tenant(&id.application.tenant) {
             volumes.remove(&id).await.unwrap();
