@@ -12,8 +12,8 @@ use crate::{
 
 const ENVIRONMENT: &str = "acme.shop.production";
 /// So often an operator is killed while it deploys, and while it removes, each time a moment later.
-const KILLS: u32 = 8;
-const LATER: Duration = Duration::from_millis(300);
+const KILLS: u32 = 6;
+const LATER: Duration = Duration::from_millis(400);
 /// So long nothing happens.
 const QUIET: Duration = Duration::from_secs(20);
 /// More requests than this, for two releases and their end, are a loop.
