@@ -90,8 +90,25 @@ pub enum StoreConfig {
 pub struct RegistryConfig {
     /// Where it is served, for pulling by digest and for nothing else. Whoever reaches this address gets what they know the digest of.
     pub listen: Option<SocketAddr>,
+    /// What nodes call it, such as `images.example.com`, besides its address.
+    pub names: Vec<String>,
     /// Registries that are asked what a tag of theirs means. No other is asked anything.
     pub tags_from: Vec<String>,
+}
+
+impl RegistryConfig {
+    /// All that is known to lead to it: which names a network gives this machine besides, nobody tells.
+    pub(super) fn all_names(&self) -> Vec<String> {
+        let mut names = self.names.clone();
+        if let Some(listen) = self.listen {
+            let port = listen.port();
+            names.push(listen.to_string());
+            if listen.ip().is_unspecified() || listen.ip().is_loopback() {
+                names.push(format!("localhost:{port}"));
+            }
+        }
+        names
+    }
 }
 
 /// What runs instances.

@@ -93,6 +93,7 @@ impl Server {
         };
         let settings = Settings {
             base: config.base,
+            registry_names: config.registry.all_names(),
             ..Settings::default()
         };
         let platform = Platform::new(backends, settings, clock, ids)?;

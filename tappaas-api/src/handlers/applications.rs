@@ -206,7 +206,10 @@ async fn resolved(
             repository: state.platform.settings().repository(key),
             digest,
         },
-        SourceRequest::Image { reference } => state.platform.resolve_image(&reference).await?,
+        SourceRequest::Image { reference } => {
+            let tenant = &key.tenant;
+            state.platform.resolve_image(tenant, &reference).await?
+        }
     };
     let resolved = manifest.resolve(&key.environment, source);
     Ok(resolved.into())

@@ -31,7 +31,7 @@ async fn a_source_is_not_taken_for_an_environment_that_is_not_there() {
 #[tokio::test(start_paused = true)]
 async fn an_image_is_deployed_by_the_digest_that_its_tag_meant() {
     let world = World::new().await;
-    let repository: Repository = "images/shop".parse().unwrap();
+    let repository: Repository = "default/images/shop".parse().unwrap();
     let config = b"{}";
     let push = async |content: Content, bytes: &'static [u8]| {
         let stream = Box::pin(futures::stream::iter([Ok(bytes.into())]));
@@ -58,16 +58,16 @@ async fn an_image_is_deployed_by_the_digest_that_its_tag_meant() {
         .await
         .unwrap();
 
-    let body = json!({ "source": { "image": { "reference": "images/shop:v1" } } });
+    let body = json!({ "source": { "image": { "reference": "default/images/shop:v1" } } });
     let accepted = world.send(Method::PUT, &application(), &body).await;
     world.succeeded(&accepted).await;
     let shown = world.get(&application()).await.json();
     assert_eq!(
         shown["source"]["image"],
-        json!({ "reference": "images/shop:v1", "digest": digest })
+        json!({ "reference": "default/images/shop:v1", "digest": digest })
     );
 
-    let body = json!({ "source": { "image": { "reference": "images/shop:v2" } } });
+    let body = json!({ "source": { "image": { "reference": "default/images/shop:v2" } } });
     let answer = world.send(Method::PUT, &application(), &body).await;
     assert_eq!(answer.kind(), "not-found");
 }

@@ -6,8 +6,8 @@ use futures::stream::BoxStream;
 use super::{Context, drive::Reconcile, wakes};
 use crate::{
     Chain, Error, ErrorKind, Key, Kind, Result, Scope,
-    backend::{BuildId, BuildOutcome, BuildRequest, ImageName},
-    model::{Build, BuildObjectSpec, BuildPhase, Source},
+    backend::{BuildId, BuildOutcome, BuildRequest},
+    model::{ApplicationKey, Build, BuildObjectSpec, BuildPhase},
 };
 
 /// Runs the builds that are asked for, each until it ended.
@@ -36,7 +36,7 @@ impl Reconcile for BuildController {
         }
         let build = self.start(build).await?;
         let outcome = tokio::select! {
-            outcome = self.build(&id, &build.spec) => outcome,
+            outcome = self.build(&id, key, &build.spec) => outcome,
             () = self.cancelled(key) => {
                 self.context.backends.builder.cancel(&id).await?;
                 Err(Error::conflict("cancelled"))
@@ -69,30 +69,18 @@ impl BuildController {
             .get::<BuildObjectSpec>(&key.scope, &key.name)
     }
 
-    async fn build(&self, id: &BuildId, spec: &BuildObjectSpec) -> Result<BuildOutcome> {
+    async fn build(&self, id: &BuildId, key: &Key, spec: &BuildObjectSpec) -> Result<BuildOutcome> {
+        let application = ApplicationKey::new(&key.scope, spec.application.as_str())?;
         let request = BuildRequest {
             id: id.clone(),
-            source: self.resolved(&spec.source).await?,
+            source: self
+                .context
+                .source(&application.tenant, &spec.source)
+                .await?,
             spec: spec.build.clone(),
             repository: spec.repository.clone(),
         };
         self.context.backends.builder.build(&request).await
-    }
-
-    /// Finds out which image is meant by a name, if there is no more of a source.
-    async fn resolved(&self, source: &Source) -> Result<Source> {
-        let Source::Reference(reference) = source else {
-            return Ok(source.clone());
-        };
-        let name: ImageName = reference.parse()?;
-        let image = match name.fixed() {
-            Some(image) => image,
-            None => name.resolve(&*self.context.backends.registry).await?,
-        };
-        Ok(Source::Image {
-            reference: reference.clone(),
-            image,
-        })
     }
 
     async fn start(&self, mut build: Build) -> Result<Build> {

@@ -10,6 +10,7 @@ mod garbage;
 mod queue;
 mod tenancy;
 mod wakes;
+mod whose;
 
 use std::{sync::Arc, time::Duration};
 
@@ -46,6 +47,9 @@ pub struct Settings {
     pub base: Host,
     /// What comes before the names of images in the registry: a host and path of an outside registry, or nothing.
     pub registry: Option<Repository>,
+    /// The hosts, with their ports, by which others know the platform's own registry. What they name there is each tenant's own, as if it
+    /// were named without a host.
+    pub registry_names: Vec<String>,
     /// Applications worked on at the same time.
     pub concurrency: usize,
     /// Builds run at the same time.
@@ -59,6 +63,7 @@ impl Default for Settings {
         Self {
             base: "localhost".parse().expect("`localhost` is a host"),
             registry: None,
+            registry_names: Vec::new(),
             concurrency: 16,
             builds: 2,
             resync: Duration::from_secs(300),

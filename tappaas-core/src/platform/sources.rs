@@ -3,7 +3,7 @@ use futures::stream::BoxStream;
 
 use super::Platform;
 use crate::{
-    Digest, Result,
+    Digest, Name, Result,
     backend::{Content, ImageName},
     model::{ApplicationKey, Source},
 };
@@ -31,12 +31,14 @@ impl Platform {
         })
     }
 
-    /// Finds out which image a reference such as `registry.example/app:1.2` or `app@sha256:…` means now.
+    /// Finds out which image a tenant means now by a reference such as `registry.example/app:1.2` or `app@sha256:…`. The registry is asked
+    /// for either.
     ///
     /// # Errors
-    /// `NotFound` if the registry has none.
-    pub async fn resolve_image(&self, reference: &str) -> Result<Source> {
+    /// `NotFound` if the registry has none, or another tenant has it.
+    pub async fn resolve_image(&self, tenant: &Name, reference: &str) -> Result<Source> {
         let name: ImageName = reference.parse()?;
+        self.context.check_image(tenant, &name)?;
         let image = name.resolve(&*self.backends().registry).await?;
         Ok(Source::Image {
             reference: reference.to_owned(),

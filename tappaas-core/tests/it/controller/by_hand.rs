@@ -11,6 +11,7 @@ use std::{
 
 use tappaas_core::{
     Digest, ErrorKind, Metadata, Name,
+    backend::Image,
     model::{
         Application, ApplicationContent, ApplicationSpec, Condition, ConditionKind,
         EnvironmentSpec, Source, Truth,
@@ -77,6 +78,59 @@ async fn an_image_by_its_digest_is_asked_nobody_for() {
     let running = world.settled("web").await;
     let image = running.status.image.unwrap();
     assert_eq!(image.to_string(), format!("registry.example/shop@{digest}"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_tenant_has_in_the_registry_is_as_if_nobody_had_it() {
+    let world = World::new().await;
+    let digest = Digest::of("an image");
+    let named = |repository: &str| Source::Reference(format!("{repository}@{digest}"));
+    let foreign = "other/default/production/web";
+    let sources = [
+        named(foreign),
+        named("default-other/default/production/web"),
+        named("default"),
+        Source::Image {
+            reference: "mine".to_owned(),
+            image: Image {
+                repository: foreign.parse().unwrap(),
+                digest: digest.clone(),
+            },
+        },
+        Source::Upload {
+            repository: foreign.parse().unwrap(),
+            digest: digest.clone(),
+        },
+    ];
+    for (number, source) in sources.into_iter().enumerate() {
+        let app = format!("web-{number}");
+        let wanted = ApplicationContent {
+            source: source.clone(),
+            ..content("unused")
+        };
+        create(&world, &app, wanted).await;
+        let failed = world.settled(&app).await;
+        assert_eq!(
+            condition(&failed.status.conditions, ConditionKind::Built),
+            (Truth::False, "BuildFailed".to_owned()),
+            "{source:?}"
+        );
+        let message = &failed.status.message;
+        assert!(message.contains("failed: no "), "{message}");
+        assert!(message.ends_with("in the registry"), "{message}");
+    }
+    let asked = format!("{foreign}:latest");
+    let refused = world.platform.resolve_image(&name("default"), &asked).await;
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::NotFound);
+
+    let mut own = content("unused");
+    own.source = named("default/default/staging/web");
+    create(&world, "own", own).await;
+    let image = world.settled("own").await.status.image.unwrap();
+    assert_eq!(
+        image.to_string(),
+        format!("default/default/staging/web@{digest}")
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -262,7 +262,7 @@ pub(super) fn image(source: &str) -> Image {
 pub(super) fn content(source: &str) -> ApplicationContent {
     ApplicationContent {
         source: Source::Upload {
-            repository: "sources".parse().unwrap(),
+            repository: "default/default/production/sources".parse().unwrap(),
             digest: Digest::of(source),
         },
         build: BuildSpec::default(),

@@ -227,6 +227,7 @@ impl Config {
             },
             registry: RegistryConfig {
                 listen: pulls.listen,
+                names: named.iter().cloned().collect(),
                 tags_from: pulls.tags_from,
             },
             builder: self.builder.config(&defaults),
