@@ -5,6 +5,7 @@ mod cluster;
 mod faults;
 mod image;
 mod inside;
+mod isolation;
 mod kubectl;
 mod tenancy;
 mod trouble;

@@ -6,11 +6,11 @@ use schemars::{
     transform::{Transform, transform_subschemas},
 };
 use serde_json::{Value, json};
-use tappaas_core::model::Spec;
+use tappaas_core::{Kind, model::Spec};
 
 /// The structural schema of a kind's objects.
 pub(super) fn of<S: Spec>() -> JSONSchemaProps {
-    let schema = json!({
+    let mut schema = json!({
         "type": "object",
         "required": ["spec"],
         "properties": {
@@ -19,7 +19,29 @@ pub(super) fn of<S: Spec>() -> JSONSchemaProps {
             "status": generator().into_root_schema_for::<S::Status>(),
         },
     });
+    if let Some(rule) = naming(S::KIND) {
+        schema["x-kubernetes-validations"] = json!([rule]);
+    }
     serde_json::from_value(schema).expect("what schemars makes is a schema")
+}
+
+/// What those kinds are called that people make: under another name nobody would ever look at an object. Others the platform names.
+fn naming(kind: Kind) -> Option<Value> {
+    const NAME: &str = "[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?";
+    const WORDS: &str = "1 to 40 of a-z, 0-9 and `-`, beginning and ending with a letter or digit";
+    let (pattern, message) = match kind {
+        Kind::Application => (
+            NAME.to_owned(),
+            format!("an application is called by {WORDS}"),
+        ),
+        Kind::Environment => (
+            format!("({NAME}[.]){{2}}{NAME}"),
+            format!("an environment is called `<tenant>.<project>.<environment>`, each {WORDS}"),
+        ),
+        _ => return None,
+    };
+    let rule = format!("self.metadata.name.matches('^{pattern}$')");
+    Some(json!({ "rule": rule, "message": message }))
 }
 
 fn generator() -> SchemaGenerator {
