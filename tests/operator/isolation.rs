@@ -123,6 +123,74 @@ async fn an_application_reaches_nothing_of_another_tenant_and_learns_nothing_of_
 }
 
 #[tokio::test]
+async fn what_no_application_can_be_is_refused_before_it_is_kept() {
+    let (tenants, operator) = Tenants::new("tricks").await;
+    let cluster = &tenants.world.cluster;
+    let try_apply = |object: &Value, words: &[&str]| {
+        let words = [&["apply", "-f", "-"], words].concat();
+        cluster.try_kubectl(&words, &object.to_string())
+    };
+    let plain = || {
+        tenants
+            .world
+            .application(&tenants.attacker, "plain", &SERVE)
+    };
+    for name in ["with.dots", &"x".repeat(41), &"x".repeat(100)] {
+        let mut named = plain();
+        named["metadata"]["name"] = json!(name);
+        let refused = try_apply(&named, &[]).unwrap_err();
+        assert!(refused.contains("an application is called by"), "{refused}");
+    }
+    for name in ["mallory.shop", "mallory.shop.production.more", "a.b..c"] {
+        let metadata = json!({ "name": name });
+        let object = tenants.world.object("Environment", &metadata, &json!({}));
+        assert!(try_apply(&object, &[]).is_err(), "{name}");
+    }
+    for (field, value) in [
+        (
+            "bindings",
+            json!({ "db": { "application": "acme/shop/production/target", "process": "web" } }),
+        ),
+        (
+            "bindings",
+            json!({ "db": { "application": "../target", "process": "web" } }),
+        ),
+        (
+            "volumes",
+            json!({ "data": { "path": "/data", "process": "../web" } }),
+        ),
+    ] {
+        let mut wrong = plain();
+        wrong["spec"]["content"][field] = value;
+        assert!(try_apply(&wrong, &[]).is_err(), "{wrong}");
+    }
+    // Fields of pods are none of an application's: refused, or forgotten if somebody insists.
+    let mut beyond = plain();
+    beyond["spec"]["content"]["processes"]["web"]["hostNetwork"] = json!(true);
+    beyond["spec"]["content"]["processes"]["web"]["securityContext"] =
+        json!({ "privileged": true });
+    beyond["spec"]["content"]["processes"]["web"]["serviceAccountName"] = json!("tappaas");
+    beyond["spec"]["content"]["processes"]["web"]["nodeSelector"] = json!({ "a": "b" });
+    let refused = try_apply(&beyond, &[]).unwrap_err();
+    assert!(refused.contains("hostNetwork"), "{refused}");
+    try_apply(&beyond, &["--validate=false"]).unwrap();
+    let object = tenants.world.named("applications", "plain");
+    cluster
+        .wait(&tenants.attacker, &object, READY, "True")
+        .await;
+    let words = ["get", "pods", "-n", &tenants.attacker, "-o=json"];
+    let pods: Value = serde_json::from_str(&cluster.kubectl(&words)).unwrap();
+    let spec = &pods["items"][0]["spec"];
+    for field in ["hostNetwork", "hostPID", "hostIPC", "nodeSelector"] {
+        assert!(spec[field].is_null(), "{spec}");
+    }
+    assert_eq!(spec["automountServiceAccountToken"], json!(false));
+    assert_ne!(spec["serviceAccountName"], json!("tappaas"));
+    assert_eq!(spec["securityContext"]["runAsNonRoot"], json!(true));
+    tenants.end(operator).await;
+}
+
+#[tokio::test]
 async fn labels_and_owners_that_somebody_wrote_lead_nowhere() {
     let (tenants, operator) = Tenants::new("tampered").await;
     let cluster = &tenants.world.cluster;

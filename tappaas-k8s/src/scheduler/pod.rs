@@ -380,3 +380,158 @@ fn mounts(mounts: &[Mount]) -> Vec<VolumeMount> {
         .chain([tmp].into_iter().filter(|_| has_tmp(mounts)))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use tappaas_core::{
+        Digest,
+        backend::{Image, VolumeId},
+        model::{Command, Probes, RestartPolicy, Runtime, Stop},
+    };
+
+    use super::*;
+    use crate::{GatewaySource, RuntimeNodes, platform::sample};
+
+    /// Everything that an application can say, as far out as it can be said.
+    fn everything(id: &WorkloadId) -> Template {
+        let exec = ["/proc/1/root/sh", "$(SECRET)", "--privileged"].map(str::to_owned);
+        let command = Command::Exec(exec.into());
+        let check = ProbeCheck::Exec {
+            command: command.clone(),
+        };
+        Template {
+            image: Image {
+                repository: "registry.example/a".parse().unwrap(),
+                digest: Digest::of("a"),
+            },
+            command: Some(command),
+            environment: [
+                ("LD_PRELOAD", "/x"),
+                ("KUBERNETES_SERVICE_HOST", "10.0.0.1"),
+            ]
+            .map(|(name, value)| (name.to_owned(), model::EnvValue::new(value)))
+            .into(),
+            ports: vec![Port::undeclared()],
+            resources: Resources::default(),
+            probes: Probes {
+                liveness: Some(model::Probe::new(check)),
+                ..Probes::default()
+            },
+            stop: Stop::default(),
+            restart: RestartPolicy::Always,
+            user: User::default(),
+            mounts: vec![Mount {
+                volume: VolumeId {
+                    application: id.application.clone(),
+                    name: Name::new("data").unwrap(),
+                },
+                path: "/var/run/secrets/kubernetes.io/serviceaccount".into(),
+                read_only: false,
+            }],
+            peers: Vec::new(),
+            placement: placement::Constraints {
+                runtime: Runtime::Gpu,
+                ..placement::Constraints::default()
+            },
+        }
+    }
+
+    fn id() -> WorkloadId {
+        WorkloadId {
+            application: "acme/shop/production/web".parse().unwrap(),
+            process: Name::new("web").unwrap(),
+            track: tappaas_core::backend::Track::Stable,
+        }
+    }
+
+    /// Fields of a pod that reach beyond it; what is not asked for is not there.
+    const BEYOND: [&str; 16] = [
+        "hostAliases",
+        "hostIPC",
+        "hostNetwork",
+        "hostPID",
+        "hostPath",
+        "hostPort",
+        "hostUsers",
+        "initContainers",
+        "nodeName",
+        "privileged",
+        "procMount",
+        "projected",
+        "runtimeClassName",
+        "shareProcessNamespace",
+        "subPath",
+        "sysctls",
+    ];
+
+    #[test]
+    fn nothing_that_an_application_says_reaches_beyond_its_pod() {
+        let mut settings =
+            SchedulerSettings::new(vec![GatewaySource::Network("10.0.0.0/8".to_owned())]).unwrap();
+        let nodes = RuntimeNodes {
+            labels: BTreeMap::from([("kind".to_owned(), "gpu".to_owned())]),
+            ..RuntimeNodes::default()
+        };
+        settings.runtimes.insert(Runtime::Gpu, nodes);
+        let id = id();
+        let made = template(&sample(), &settings, &id, 1, &everything(&id), "secret").unwrap();
+        let spec = serde_json::to_value(made.spec.unwrap()).unwrap();
+        let text = spec.to_string();
+        for field in BEYOND {
+            assert!(!text.contains(&format!("\"{field}\"")), "{field}: {text}");
+        }
+        assert_eq!(spec["automountServiceAccountToken"], json!(false));
+        assert_eq!(spec["enableServiceLinks"], json!(false));
+        assert_eq!(spec["serviceAccountName"], json!(names::name(&id)));
+        // Whoever runs the platform says which labels a runtime has.
+        assert_eq!(spec["nodeSelector"], json!({ "kind": "gpu" }));
+        assert_eq!(spec["securityContext"]["runAsNonRoot"], json!(true));
+        assert_eq!(
+            spec["securityContext"]["seccompProfile"],
+            json!({ "type": "RuntimeDefault" })
+        );
+        let [container] = spec["containers"].as_array().unwrap().as_slice() else {
+            panic!("{text}");
+        };
+        assert_eq!(
+            container["securityContext"],
+            json!({
+                "allowPrivilegeEscalation": false,
+                "capabilities": { "drop": ["ALL"] },
+                "readOnlyRootFilesystem": true,
+            })
+        );
+        let kinds: Vec<_> = spec["volumes"].as_array().unwrap().iter().collect();
+        let kind = |volume: &&Value, kind: &str| volume.get(kind).is_some();
+        assert!(
+            kinds
+                .iter()
+                .all(|it| kind(it, "persistentVolumeClaim") || kind(it, "emptyDir")),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn what_is_of_another_tenant_is_neither_mounted_nor_reached() {
+        let settings =
+            SchedulerSettings::new(vec![GatewaySource::Network("10.0.0.0/8".to_owned())]).unwrap();
+        let id = id();
+        let other: model::ApplicationKey = "other/shop/production/web".parse().unwrap();
+        let mut mounting = everything(&id);
+        mounting.mounts[0].volume.application = other.clone();
+        let mut reaching = everything(&id);
+        reaching.peers.push(tappaas_core::backend::Peer {
+            application: other,
+            process: Name::new("web").unwrap(),
+            port: Port::undeclared().name,
+        });
+        for wrong in [mounting, reaching] {
+            let refused = template(&sample(), &settings, &id, 1, &wrong, "secret").unwrap_err();
+            assert!(
+                refused.to_string().contains("in another environment"),
+                "{refused}"
+            );
+        }
+    }
+}
