@@ -22,7 +22,7 @@ struct Tenants {
 
 impl Tenants {
     async fn new(name: &str) -> (Self, crate::world::Operator) {
-        let world = World::install(name, "unused", 0);
+        let world = World::install(name, "unused", 0).await;
         let operator = world.operator("one").await;
         let attacker = world.environment(ATTACKER).await;
         let victim = world.environment(VICTIM).await;

@@ -199,7 +199,7 @@ fn is_root(path: &str) -> bool {
         | [
             ..,
             "tests",
-            "cluster" | "it" | "operator" | "torture",
+            "cluster" | "etcd" | "it" | "operator" | "torture",
             "main.rs",
         ] => true,
         [.., "src", "bin", file] | [.., "src", "bin", file, "main.rs"] => !file.is_empty(),
