@@ -263,6 +263,7 @@ impl Operator {
     }
 }
 
+#[expect(clippy::print_stderr, reason = "beside the test that failed")]
 impl Drop for Operator {
     fn drop(&mut self) {
         let _ = self.child.kill();

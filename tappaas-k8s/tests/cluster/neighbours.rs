@@ -130,7 +130,10 @@ async fn a_route_is_removed_by_its_own_platform_alone_and_its_host_is_taken_for_
 
     let elsewhere = Scene::of(&stage, "main", "neighbour.example.com", "/").route;
     theirs.apply(&elsewhere).await.unwrap();
-    assert_eq!(theirs.list().await.unwrap(), [elsewhere.id.clone()]);
+    assert_eq!(
+        theirs.list().await.unwrap(),
+        std::slice::from_ref(&elsewhere.id)
+    );
     let own = scene.ingress.list().await.unwrap();
     assert_eq!(own, [scene.route.id.clone()]);
     theirs.remove(&elsewhere.id).await.unwrap();
@@ -154,9 +157,15 @@ async fn a_volume_is_seen_and_removed_by_its_own_platform_alone() {
     assert_eq!(theirs.list().await.unwrap(), []);
     theirs.remove(&volume.id).await.unwrap();
     theirs.apply(&volume).await.unwrap();
-    assert_eq!(theirs.list().await.unwrap(), [volume.id.clone()]);
+    assert_eq!(
+        theirs.list().await.unwrap(),
+        std::slice::from_ref(&volume.id)
+    );
     theirs.remove(&volume.id).await.unwrap();
-    assert_eq!(ours.volumes.list().await.unwrap(), [volume.id.clone()]);
+    assert_eq!(
+        ours.volumes.list().await.unwrap(),
+        std::slice::from_ref(&volume.id)
+    );
     ours.volumes.remove(&volume.id).await.unwrap();
 }
 

@@ -1,11 +1,11 @@
 //! Tenants and projects, and the domain pools that their hosts come from.
 
 use tappaas_core::{
-    ErrorKind, Metadata, Scope,
+    Digest, ErrorKind, Metadata, Scope,
     model::{
         ApplicationKey, Condition, DomainPool, DomainPoolSpec, Environment, EnvironmentSpec,
-        Limits, OperationState, Project, ProjectSpec, RouteSpec, Spec, Tenant, TenantSpec, Truth,
-        Typed,
+        Limits, OperationState, Project, ProjectSpec, RouteSpec, Source, Spec, Tenant, TenantSpec,
+        Truth, Typed,
     },
     platform::Deployment,
 };
@@ -241,6 +241,10 @@ async fn deploy(
     host: Option<&str>,
 ) -> tappaas_core::Result<()> {
     let mut content = content("v1");
+    content.source = Source::Upload {
+        repository: format!("{}/sources", key.tenant).parse().unwrap(),
+        digest: Digest::of("v1"),
+    };
     content.routes = host
         .iter()
         .map(|host| {
