@@ -71,10 +71,16 @@ pub(crate) fn in_a_cluster(workspace: &Workspace, cluster: &Cluster) -> Result {
     scratch.remove()
 }
 
-/// As the tests build it, so that nothing is built twice.
+/// As the tests build it, so that nothing is built twice: with examples, for which cargo unites the features that tests need, too.
 fn program(workspace: &Workspace) -> Result<PathBuf> {
     let mut command = workspace.command("cargo");
-    command.args(["build", "--workspace", "--all-features", "--bins"]);
+    command.args([
+        "build",
+        "--workspace",
+        "--all-features",
+        "--bins",
+        "--examples",
+    ]);
     run(&mut command)?;
     Ok(workspace.target.join("debug/tappaas"))
 }
