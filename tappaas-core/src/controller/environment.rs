@@ -36,6 +36,9 @@ impl Reconcile for EnvironmentController {
     }
 
     async fn reconcile(&self, key: &Key) -> Result<Option<Duration>> {
+        if self.context.tell_unreadable::<EnvironmentSpec>(key).await? {
+            return Ok(None);
+        }
         let client = &self.context.client;
         let found = client.get::<EnvironmentSpec>(&key.scope, &key.name)?;
         let Some(environment) = found else {

@@ -9,6 +9,7 @@ mod environment;
 mod garbage;
 mod queue;
 mod tenancy;
+mod unreadable;
 mod wakes;
 mod whose;
 

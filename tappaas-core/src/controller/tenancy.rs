@@ -91,6 +91,9 @@ impl Reconcile for TenancyController {
 
 impl TenancyController {
     async fn keep<S: Kept>(&self, key: &Key) -> Result<()> {
+        if self.context.tell_unreadable::<S>(key).await? {
+            return Ok(());
+        }
         let client = &self.context.client;
         let Some(mut object) = client.get::<S>(&key.scope, &key.name)? else {
             return Ok(());

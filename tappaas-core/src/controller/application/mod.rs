@@ -55,8 +55,17 @@ impl Reconcile for ApplicationController {
     }
 
     async fn reconcile(&self, key: &Key) -> Result<Option<Duration>> {
+        let object = key;
         let key = ApplicationKey::new(&key.scope, &key.name)?;
-        let Some(snapshot) = self.context.snapshot(&key).await? else {
+        let found = match self.context.snapshot(&key).await {
+            Ok(found) => found,
+            Err(error) => match self.context.tell_unreadable::<ApplicationSpec>(object).await? {
+                // Whoever mends it wakes us.
+                true => return Ok(None),
+                false => return Err(error),
+            },
+        };
+        let Some(snapshot) = found else {
             self.context.check_gone(&key).await?;
             self.context.finish_operations(&key).await?;
             return Ok(None);

@@ -10,7 +10,7 @@ use std::{
 };
 
 use tappaas_core::{
-    Digest, ErrorKind, Metadata, Name,
+    Digest, ErrorKind, Key, Kind, Metadata, Name, Object, Precondition, Scope,
     backend::Image,
     model::{
         Application, ApplicationContent, ApplicationSpec, Condition, ConditionKind,
@@ -274,4 +274,69 @@ async fn counts_that_are_refused_change_nothing_that_runs() {
     );
     let counts = world.counts("web").await;
     assert!(counts.values().all(|count| *count <= 1000), "{counts:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_is_said_at_the_object_itself_until_it_is_mended() {
+    let world = World::new().await;
+    world.healthy("web", content("v1"), 1).await;
+    let store = &world.platform.backends().store;
+    let project = scope().parent().unwrap();
+    let web = key("web").object();
+    let keys = [
+        web.clone(),
+        Key::new(Kind::Environment, project.clone(), "junk"),
+        Key::new(Kind::Project, project.parent().unwrap(), "junk"),
+        Key::new(Kind::Tenant, Scope::cluster(), "junk"),
+        Key::new(Kind::DomainPool, Scope::cluster(), "junk"),
+    ];
+    let good = store.get(&web).await.unwrap().unwrap();
+    for key in &keys {
+        let mut object = match store.get(key).await.unwrap() {
+            Some(object) => object,
+            None => Object {
+                metadata: Metadata::new(&key.scope, key.name.as_str()),
+                kind: key.kind,
+                ..good.clone()
+            },
+        };
+        object.spec = serde_json::json!({ "limits": 3, "bases": 3, "content": 3 });
+        let known = !object.metadata.uid.is_empty();
+        let precondition = match known {
+            true => Precondition::Present,
+            false => Precondition::Absent,
+        };
+        store.put(object, precondition).await.unwrap();
+    }
+    for key in &keys {
+        let said = async || {
+            let status = store.get(key).await.unwrap().unwrap().status;
+            let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+            conditions
+                .into_iter()
+                .find(|it| it["type"] == "Ready" && it["reason"] == "Invalid")
+        };
+        let mut ready = said().await;
+        for _ in 0..600 {
+            if ready.is_some() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            ready = said().await;
+        }
+        let ready = ready.unwrap_or_else(|| panic!("{key} does not say it"));
+        assert_eq!(ready["status"], "False", "{key}");
+        let message = ready["message"].as_str().unwrap();
+        assert!(message.contains("expected"), "{key}: {message}");
+    }
+    // What ran goes on, and what is mended is taken up.
+    assert_eq!(world.counts("web").await, BTreeMap::from([(1, 1)]));
+    let mut mended = store.get(&web).await.unwrap().unwrap();
+    mended.spec = good.spec;
+    store.put(mended, Precondition::Present).await.unwrap();
+    let running = world.settled("web").await;
+    assert_eq!(
+        condition(&running.status.conditions, ConditionKind::Ready),
+        (Truth::True, "Running".to_owned())
+    );
 }

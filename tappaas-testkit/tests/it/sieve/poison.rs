@@ -61,6 +61,7 @@ fn poison() -> Vec<Object> {
             "web-0",
             json!({ "application": "web" }),
         ),
+        object(Kind::DomainPool, &Scope::cluster(), "junk", json!({})),
         object(Kind::Environment, &project, "junk", json!("no")),
         object(Kind::HostClaim, &Scope::cluster(), &host.claim(), junk()),
         object(Kind::Operation, &scope, "junk", junk()),
@@ -70,12 +71,24 @@ fn poison() -> Vec<Object> {
             "webs",
             json!({ "application": "web", "verb": "fly" }),
         ),
+        object(
+            Kind::Project,
+            &project.parent().unwrap(),
+            "junk",
+            json!([]),
+        ),
         object(Kind::Release, &scope, "junk-1", junk()),
         object(
             Kind::Release,
             &scope,
             "other-1",
             json!({ "application": "other" }),
+        ),
+        object(
+            Kind::Tenant,
+            &Scope::cluster(),
+            "junk",
+            json!({ "limits": 3 }),
         ),
         object(Kind::Volume, &scope, "junk", junk()),
     ]
