@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::{
-    Kind, ListRequest, Result, Scope,
+    Error, Kind, ListRequest, Object, Result, Scope,
     model::{Environment, EnvironmentSpec, Limits, ProjectSpec, TenantSpec},
 };
 
@@ -44,6 +44,29 @@ impl Holder {
                     format!("limits.{field}: {wanted} is more than the {left} that {self} has left of {limit}")
                 })
             })
+    }
+
+    /// Why its limits are not kept, on a scheduler that keeps none.
+    pub(super) fn unsupported(&self) -> String {
+        format!("this platform's scheduler cannot keep limits: take `limits` out of {self}")
+    }
+
+    /// Says whether an environment asks for no more than it was given.
+    pub(super) fn keeps(&self, wanted: &Limits, known: &Limits) -> bool {
+        let each = self.limits.fields().into_iter().zip(wanted.fields());
+        let mut limited = each
+            .zip(known.fields())
+            .filter(|(((_, limit), _), _)| limit.is_some());
+        limited.all(|((_, (_, wanted)), (_, known))| {
+            matches!((wanted, known), (Some(wanted), Some(known)) if wanted <= known)
+        })
+    }
+
+    /// Says whether an environment was given a share of all that is limited. One that has a share keeps it.
+    pub(super) fn has_share(&self, given: &Limits) -> bool {
+        let each = self.limits.fields().into_iter().zip(given.fields());
+        let mut limited = each.filter(|((_, limit), _)| limit.is_some());
+        limited.all(|(_, (_, given))| given.is_some())
     }
 
     /// Which of its limits are less than what was given of them.
@@ -109,9 +132,7 @@ impl Context {
             return Ok(Some(error.message().to_owned()));
         }
         let holder = self.holders(environment)?.into_iter().next();
-        Ok(holder.map(|holder| {
-            format!("this platform's scheduler cannot keep limits: take `limits` out of {holder}")
-        }))
+        Ok(holder.map(|holder| holder.unsupported()))
     }
 
     /// What the environments of a holder were given together, but one. Asks the store itself: of two that ask at once, one would else be
@@ -123,7 +144,7 @@ impl Context {
             let page = self.store.list(&request).await?;
             for object in &page.objects {
                 if object.key() != but.key() {
-                    given = given.plus(&Environment::from_object(object)?.status.limits);
+                    given = given.plus(&granted(object)?);
                 }
             }
             request.after = page.next;
@@ -139,6 +160,16 @@ impl Context {
         let each = environments.iter().map(|it| it.status.limits);
         each.fold(Limits::default(), |sum, one| sum.plus(&one))
     }
+}
+
+/// What an environment was given, whatever it asks for: also of one that nobody can read.
+fn granted(environment: &Object) -> Result<Limits> {
+    let limits = environment.status.get("limits").cloned();
+    let limits = limits.map_or(Ok(Limits::default()), serde_json::from_value);
+    limits.map_err(|error| {
+        let key = environment.key();
+        Error::internal(format!("what {key} was given cannot be read")).with_source(error)
+    })
 }
 
 #[cfg(test)]

@@ -9,6 +9,9 @@ use crate::{
 /// The reason, for programs, of what is not done because a project has no domains.
 pub(super) const NO_POOL: &str = "NoDomainPool";
 
+/// The reason, for programs, of what is not done because a host is not for the application's tenant.
+pub(super) const FOREIGN_HOST: &str = "ForeignHost";
+
 /// The domains that hosts are given out under, as one application finds them.
 #[derive(Clone, Debug)]
 pub struct Domains {
@@ -115,7 +118,6 @@ impl Context {
             .client
             .get::<ProjectSpec>(&around, key.project.as_str())?;
         let pools = self.client.list::<DomainPoolSpec>(&Scope::cluster());
-        let usable = pools.iter().filter(|pool| pool.spec.check().is_ok());
         let mut domains = Domains {
             base: Base {
                 host: self.settings.base.clone(),
@@ -128,18 +130,20 @@ impl Context {
         domains.bases.push(domains.base.clone());
         let wanted = project.and_then(|project| project.spec.domain_pool);
         domains.problem = wanted.as_ref().map(missing);
-        for pool in usable {
+        for pool in &pools {
+            // The domains of one that makes no sense are kept for nobody, rather than open to all.
+            let usable = pool.spec.check().is_ok();
             let base = |host: &Host| Base {
                 host: host.clone(),
-                open: pool.spec.is_for(tenant),
-                own: pool.spec.is_own(tenant),
+                open: usable && pool.spec.is_for(tenant),
+                own: usable && pool.spec.is_own(tenant),
             };
             domains.bases.extend(pool.spec.bases.iter().map(base));
-            if wanted
-                .as_ref()
-                .is_some_and(|wanted| pool.metadata.name == wanted.as_str())
+            if usable
+                && wanted
+                    .as_ref()
+                    .is_some_and(|wanted| pool.metadata.name == wanted.as_str())
             {
-                // What runs keeps its host, also if the pool is no longer for its tenant.
                 domains.base = base(&pool.spec.bases[0]);
                 if domains.base.open {
                     domains.problem = None;

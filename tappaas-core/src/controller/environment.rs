@@ -4,11 +4,19 @@ use async_trait::async_trait;
 use futures::{StreamExt, stream, stream::BoxStream};
 use tokio::sync::Mutex;
 
-use super::{Context, allotment::NO_SHARE, drive::Reconcile, wakes};
+use super::{
+    Context,
+    allotment::{Holder, NO_SHARE},
+    drive::Reconcile,
+    wakes,
+};
 use crate::{
     Chain, Error, Key, Kind, ListRequest, Result, Scope,
     client::{Client, Held},
-    model::{Condition, ConditionKind, Environment, EnvironmentSpec, EnvironmentStatus, Truth},
+    model::{
+        Condition, ConditionKind, Environment, EnvironmentSpec, EnvironmentStatus, Limits,
+        ProjectSpec, TenantSpec, Truth, Typed, Verdict,
+    },
 };
 
 /// How often an environment with limits is prepared again, should somebody have changed what keeps them.
@@ -25,9 +33,6 @@ pub(super) struct EnvironmentController {
     /// Held while one environment is given its share: of two, the second sees what the first was given.
     pub(super) granting: Mutex<()>,
 }
-
-/// Why an environment is not prepared as it is.
-type Refusal = (Truth, &'static str, String);
 
 #[async_trait]
 impl Reconcile for EnvironmentController {
@@ -60,10 +65,16 @@ impl Reconcile for EnvironmentController {
                 Ok(limited.then_some(RECHECK))
             }
             Err(why) => {
+                let given = environment.status.limits;
                 let namespace = environment.status.namespace.clone();
+                if namespace.is_some() {
+                    // What it was given before stays as it was, also if somebody changes it.
+                    let scheduler = &self.context.backends.scheduler;
+                    scheduler.prepare(&scope, &given).await?;
+                }
                 let status = self.status(&environment, namespace, why);
                 self.record(environment, status).await?;
-                Ok(None)
+                Ok((!given.is_unlimited()).then_some(RECHECK))
             }
         }
     }
@@ -91,7 +102,7 @@ impl Reconcile for EnvironmentController {
 
 impl EnvironmentController {
     /// Why an environment is not prepared as it is. What was prepared before stays as it was.
-    fn refusal(&self, environment: &Environment, scope: &Scope) -> Result<Option<Refusal>> {
+    fn refusal(&self, environment: &Environment, scope: &Scope) -> Result<Option<Verdict>> {
         let spec = &environment.spec;
         if let Err(error) = spec.check() {
             let message = Chain(&error).to_string();
@@ -101,27 +112,38 @@ impl EnvironmentController {
         Ok(unsupported.map(|why| (Truth::False, LIMITS_UNSUPPORTED, why)))
     }
 
-    /// Gives an environment the limits that it asks for, on record before anything is prepared, or says why not.
+    /// Gives an environment the limits that it asks for, on record before anything is prepared, or says why not. Of what is less it has the
+    /// larger one until that is prepared.
     async fn grant(
         &self,
         environment: &Environment,
         scope: &Scope,
-    ) -> Result<Result<Environment, Refusal>> {
+    ) -> Result<Result<Environment, Verdict>> {
         let (wanted, known) = (&environment.spec.limits, &environment.status.limits);
-        let holders = self.context.holders(scope)?;
-        let _one_at_a_time = self.granting.lock().await;
-        for holder in holders {
-            let others = self.context.given(&holder.scope, environment).await?;
-            if let Some(why) = holder.refusal(wanted, known, &others) {
-                return Ok(Err((Truth::False, NO_SHARE, why)));
+        let asks = |holder: &Holder| !holder.keeps(wanted, known);
+        let mut turn = None;
+        if self.context.holders(scope)?.iter().any(asks) {
+            turn = Some(self.granting.lock().await);
+            // Limits may have changed meanwhile.
+            for holder in self.context.holders(scope)?.iter().filter(|it| asks(it)) {
+                let others = self.context.given(&holder.scope, environment).await?;
+                if let Some(why) = holder.refusal(wanted, known, &others) {
+                    return Ok(Err((Truth::False, NO_SHARE, why)));
+                }
             }
         }
+        let granted = self.give(environment, known.or_more(wanted)).await;
+        drop(turn);
+        granted.map(Ok)
+    }
+
+    async fn give(&self, environment: &Environment, limits: Limits) -> Result<Environment> {
         let mut environment = environment.clone();
-        if wanted != known {
-            environment.status.limits = *wanted;
-            environment = self.context.client.update_status(&environment).await?;
+        if environment.status.limits == limits {
+            return Ok(environment);
         }
-        Ok(Ok(environment))
+        environment.status.limits = limits;
+        self.context.client.update_status(&environment).await
     }
 
     async fn prepare(&self, mut environment: Environment, scope: &Scope) -> Result<()> {
@@ -142,7 +164,11 @@ impl EnvironmentController {
             Ok(()) => (Truth::True, "Prepared", String::new()),
             Err(error) => (Truth::False, "NotPrepared", Chain(error).to_string()),
         };
-        let status = self.status(&environment, namespace, ready);
+        let mut status = self.status(&environment, namespace, ready);
+        if why.is_ok() {
+            // What is less is kept to by now.
+            status.limits = environment.spec.limits;
+        }
         self.record(environment, status).await?;
         why
     }
@@ -187,22 +213,16 @@ impl EnvironmentController {
         &self,
         environment: &Environment,
         namespace: Option<String>,
-        (status, reason, message): Refusal,
+        why: Verdict,
     ) -> EnvironmentStatus {
-        let now = self.context.clock.now();
-        let ready = Condition {
-            kind: ConditionKind::Ready,
-            status,
-            reason: reason.to_owned(),
-            message,
-            observed_generation: environment.metadata.generation,
-            last_transition_time: now,
-        };
         let known = &environment.status.conditions;
+        let generation = environment.metadata.generation;
+        let now = self.context.clock.now();
+        let ready = Condition::of(ConditionKind::Ready, why, generation, known, now);
         EnvironmentStatus {
             limits: environment.status.limits,
             namespace,
-            conditions: vec![ready.since(known, now)],
+            conditions: vec![ready],
         }
     }
 
@@ -240,15 +260,32 @@ fn around(_: &Client, object: Option<&Held>, key: &Key) -> Vec<Key> {
         .collect()
 }
 
-/// The environments inside of a tenant or a project.
-fn environments(client: &Client, _: Option<&Held>, key: &Key) -> Vec<Key> {
+/// The environments inside of a tenant or a project that its limits have something new for: those without a share of what is limited.
+fn environments(client: &Client, object: Option<&Held>, key: &Key) -> Vec<Key> {
     let own = crate::Name::new(&key.name).ok();
     let inside = match (key.scope.names(), own) {
         ([], Some(tenant)) => Scope::tenant(tenant),
         ([tenant], Some(project)) => Scope::project(tenant.clone(), project),
         _ => return Vec::new(),
     };
-    client.keys(Kind::Environment, &inside)
+    let limits = object.and_then(|object| match key.kind {
+        Kind::Tenant => object.typed::<TenantSpec>().ok().map(|it| it.spec.limits),
+        _ => object.typed::<ProjectSpec>().ok().map(|it| it.spec.limits),
+    });
+    let holder = Holder {
+        scope: inside.clone(),
+        limits: limits.unwrap_or_default(),
+    };
+    let environments = client.list::<EnvironmentSpec>(&inside);
+    let concerned = environments
+        .iter()
+        .filter(|it| !holder.has_share(&it.status.limits) || is_refused(it));
+    concerned.map(Typed::key).collect()
+}
+
+fn is_refused(environment: &Environment) -> bool {
+    let mut known = environment.status.conditions.iter();
+    known.any(|it| [NO_SHARE, LIMITS_UNSUPPORTED].contains(&it.reason.as_str()))
 }
 
 /// The environments of the same tenant that wait for a share of its limits.
@@ -256,6 +293,6 @@ fn without_share(client: &Client, _: Option<&Held>, key: &Key) -> Vec<Key> {
     let tenant = key.scope.names().first().cloned().map(Scope::tenant);
     let siblings = tenant.map(|tenant| client.list::<EnvironmentSpec>(&tenant));
     let siblings = siblings.into_iter().flatten();
-    let waiting = siblings.filter(|it| it.status.conditions.iter().any(|it| it.reason == NO_SHARE));
+    let waiting = siblings.filter(is_refused);
     waiting.map(|it| it.key()).filter(|it| it != key).collect()
 }

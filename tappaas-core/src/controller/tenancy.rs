@@ -16,7 +16,7 @@ use crate::{
     client::{Client, Held},
     model::{
         AllotmentStatus, Condition, ConditionKind, DomainPool, DomainPoolSpec, DomainPoolStatus,
-        Limits, ProjectSpec, Spec, TenantSpec, Truth, Typed,
+        Limits, ProjectSpec, Spec, TenantSpec, Truth, Typed, Verdict,
     },
 };
 
@@ -29,23 +29,23 @@ pub(super) struct TenancyController {
     pub(super) context: Arc<Context>,
 }
 
-/// Whether an object can be kept to, in one word for programs, and why not.
-type Verdict = (Truth, &'static str, String);
-
 /// A kind that this controller sees to.
-trait Kept: Spec {
+trait Kept: Spec<Status: Told> {
     fn check(&self) -> Result<()>;
-
-    /// The status that says `verdict`, and whatever else is known.
-    fn status(context: &Context, key: &Key, ready: Condition) -> Result<Self::Status>;
-
-    fn conditions(status: &Self::Status) -> &[Condition];
 
     /// Whether the object can be kept to as it is. It has been checked.
     fn verdict(&self, context: &Context, key: &Key) -> Result<Verdict>;
 
     /// Says whether a stored object needs this one, of `kinds` in `scope`.
     fn needed(key: &Key) -> Result<Needed>;
+}
+
+/// A status that says of an object whether it can be kept to.
+trait Told: Sized {
+    fn conditions(&self) -> &[Condition];
+
+    /// The status of an object of which `ready` is known.
+    fn now(context: &Context, key: &Key, ready: Condition) -> Result<Self>;
 }
 
 /// Where what needs an object is, and how to tell.
@@ -150,22 +150,11 @@ impl TenancyController {
         Ok(None)
     }
 
-    async fn record<S: Kept>(
-        &self,
-        mut object: Typed<S>,
-        (status, reason, message): Verdict,
-    ) -> Result<()> {
-        let now = self.context.clock.now();
-        let ready = Condition {
-            kind: ConditionKind::Ready,
-            status,
-            reason: reason.to_owned(),
-            message,
-            observed_generation: object.metadata.generation,
-            last_transition_time: now,
-        };
-        let ready = ready.since(S::conditions(&object.status), now);
-        let status = S::status(&self.context, &object.key(), ready)?;
+    async fn record<S: Kept>(&self, mut object: Typed<S>, verdict: Verdict) -> Result<()> {
+        let (generation, now) = (object.metadata.generation, self.context.clock.now());
+        let known = object.status.conditions();
+        let ready = Condition::of(ConditionKind::Ready, verdict, generation, known, now);
+        let status = S::Status::now(&self.context, &object.key(), ready)?;
         if object.status == status {
             return Ok(());
         }
@@ -178,14 +167,6 @@ impl TenancyController {
 impl Kept for TenantSpec {
     fn check(&self) -> Result<()> {
         self.check()
-    }
-
-    fn status(context: &Context, key: &Key, ready: Condition) -> Result<AllotmentStatus> {
-        Ok(allotment(context, &inside(key)?, ready))
-    }
-
-    fn conditions(status: &AllotmentStatus) -> &[Condition] {
-        &status.conditions
     }
 
     fn verdict(&self, context: &Context, key: &Key) -> Result<Verdict> {
@@ -204,14 +185,6 @@ impl Kept for TenantSpec {
 impl Kept for ProjectSpec {
     fn check(&self) -> Result<()> {
         self.check()
-    }
-
-    fn status(context: &Context, key: &Key, ready: Condition) -> Result<AllotmentStatus> {
-        Ok(allotment(context, &inside(key)?, ready))
-    }
-
-    fn conditions(status: &AllotmentStatus) -> &[Condition] {
-        &status.conditions
     }
 
     fn verdict(&self, context: &Context, key: &Key) -> Result<Verdict> {
@@ -241,16 +214,6 @@ impl Kept for DomainPoolSpec {
         self.check()
     }
 
-    fn status(_: &Context, _: &Key, ready: Condition) -> Result<DomainPoolStatus> {
-        Ok(DomainPoolStatus {
-            conditions: vec![ready],
-        })
-    }
-
-    fn conditions(status: &DomainPoolStatus) -> &[Condition] {
-        &status.conditions
-    }
-
     fn verdict(&self, _: &Context, _: &Key) -> Result<Verdict> {
         Ok(kept())
     }
@@ -264,27 +227,44 @@ impl Kept for DomainPoolSpec {
     }
 }
 
+impl Told for AllotmentStatus {
+    fn conditions(&self) -> &[Condition] {
+        &self.conditions
+    }
+
+    fn now(context: &Context, key: &Key, ready: Condition) -> Result<Self> {
+        Ok(Self {
+            allotted: context.allotted(&inside(key)?),
+            conditions: vec![ready],
+        })
+    }
+}
+
+impl Told for DomainPoolStatus {
+    fn conditions(&self) -> &[Condition] {
+        &self.conditions
+    }
+
+    fn now(_: &Context, _: &Key, ready: Condition) -> Result<Self> {
+        Ok(Self {
+            conditions: vec![ready],
+        })
+    }
+}
+
 fn kept() -> Verdict {
     (Truth::True, "Kept", String::new())
 }
 
 /// Why limits cannot be kept to, if they cannot.
 fn limits(context: &Context, scope: Scope, limits: Limits) -> Option<Verdict> {
-    if !context.backends.scheduler.capabilities().quotas
-        && let Err(error) = limits.refuse()
-    {
-        return Some((Truth::False, LIMITS_UNSUPPORTED, Chain(&error).to_string()));
-    }
     let allotted = context.allotted(&scope);
-    let debt = Holder { scope, limits }.debt(&allotted)?;
-    Some((Truth::False, "Overdrawn", debt))
-}
-
-fn allotment(context: &Context, scope: &Scope, ready: Condition) -> AllotmentStatus {
-    AllotmentStatus {
-        allotted: context.allotted(scope),
-        conditions: vec![ready],
+    let holder = Holder { scope, limits };
+    if !context.backends.scheduler.capabilities().quotas && !limits.is_unlimited() {
+        return Some((Truth::False, LIMITS_UNSUPPORTED, holder.unsupported()));
     }
+    let debt = holder.debt(&allotted)?;
+    Some((Truth::False, "Overdrawn", debt))
 }
 
 /// The scope of what is inside of a tenant or a project.

@@ -41,16 +41,9 @@ impl Context {
         let known = status.get(CONDITIONS).cloned().unwrap_or_default();
         let known: Option<Vec<Condition>> = serde_json::from_value(known).ok()?;
         let mut conditions = known.unwrap_or_default();
-        let now = self.clock.now();
-        let ready = Condition {
-            kind: ConditionKind::Ready,
-            status: Truth::False,
-            reason: "Invalid".to_owned(),
-            message: Chain(error).to_string(),
-            observed_generation: object.metadata.generation,
-            last_transition_time: now,
-        };
-        let ready = ready.since(&conditions, now);
+        let why = (Truth::False, "Invalid", Chain(error).to_string());
+        let (generation, now) = (object.metadata.generation, self.clock.now());
+        let ready = Condition::of(ConditionKind::Ready, why, generation, &conditions, now);
         if conditions.contains(&ready) {
             return None;
         }

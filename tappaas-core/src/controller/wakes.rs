@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use futures::{StreamExt, stream, stream::BoxStream};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
+use super::domains::{FOREIGN_HOST, NO_POOL};
 use crate::{
     Key, Kind, Name, Scope,
     client::{Change, Client, Held, Reference},
@@ -60,23 +61,26 @@ pub(super) fn applications_inside(client: &Client, _: Option<&Held>, key: &Key) 
     }
 }
 
-/// The applications in a project, whose domain pool may be another one now.
-pub(super) fn applications_of_project(client: &Client, _: Option<&Held>, key: &Key) -> Vec<Key> {
+/// The applications in a project that got no release for want of a host.
+pub(super) fn hostless_of_project(client: &Client, _: Option<&Held>, key: &Key) -> Vec<Key> {
     match (key.scope.names(), Name::new(&key.name)) {
-        ([tenant], Ok(name)) => {
-            let inside = Scope::project(tenant.clone(), name);
-            client.keys(Kind::Application, &inside)
-        }
+        ([tenant], Ok(name)) => hostless(client, &Scope::project(tenant.clone(), name)),
         _ => Vec::new(),
     }
 }
 
-/// The applications in projects that name a domain pool.
-pub(super) fn applications_of_pool(client: &Client, _: Option<&Held>, key: &Key) -> Vec<Key> {
-    projects_of_pool(client, None, key)
-        .iter()
-        .flat_map(|project| applications_of_project(client, None, project))
-        .collect()
+/// The applications that got no release for want of a host: a domain pool may keep its domains from anybody.
+pub(super) fn hostless_of_all(client: &Client, _: Option<&Held>, _: &Key) -> Vec<Key> {
+    hostless(client, &Scope::cluster())
+}
+
+fn hostless(client: &Client, scope: &Scope) -> Vec<Key> {
+    let applications = client.list::<ApplicationSpec>(scope);
+    let refused = applications.iter().filter(|it| {
+        let mut known = it.status.conditions.iter();
+        known.any(|it| [FOREIGN_HOST, NO_POOL].contains(&it.reason.as_str()))
+    });
+    refused.map(Typed::key).collect()
 }
 
 /// The projects that name a domain pool.

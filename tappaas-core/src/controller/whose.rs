@@ -97,8 +97,10 @@ fn is_same(one: &str, other: &str) -> bool {
             Some((name, port)) if !port.ends_with(']') => (name, port),
             _ => (host, ""),
         };
-        let port = Some(port).filter(|port| !["", "80", "443"].contains(port));
-        (machine(name), port.map(str::to_owned))
+        // What is no number leads nowhere, and is the same as nothing.
+        let port = port.parse().ok();
+        let port = port.filter(|port: &u16| ![80, 443].contains(port));
+        (machine(name), port)
     };
     place(one) == place(other)
 }

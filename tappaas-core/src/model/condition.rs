@@ -46,7 +46,29 @@ pub enum Truth {
     Unknown,
 }
 
+/// Whether something is so, why in one word for programs, and why for people.
+pub(crate) type Verdict = (Truth, &'static str, String);
+
 impl Condition {
+    /// What is known of an object of this generation at `now`, given what was known before.
+    pub(crate) fn of(
+        kind: ConditionKind,
+        (status, reason, message): Verdict,
+        generation: u64,
+        known: &[Self],
+        now: Timestamp,
+    ) -> Self {
+        let condition = Self {
+            kind,
+            status,
+            reason: reason.to_owned(),
+            message,
+            observed_generation: generation,
+            last_transition_time: now,
+        };
+        condition.since(known, now)
+    }
+
     /// The condition at `now`, given those known before: as long as the status stays, so does its time.
     #[must_use]
     pub fn since(mut self, known: &[Self], now: Timestamp) -> Self {

@@ -72,6 +72,23 @@ impl Limits {
         }
     }
 
+    /// What one that was given these limits has while it is to be given `wanted`: of each the larger, until what is less is kept to.
+    #[must_use]
+    pub(crate) fn or_more(&self, wanted: &Self) -> Self {
+        fn larger<T: Ord>(known: Option<T>, wanted: Option<T>) -> Option<T> {
+            match (known, wanted) {
+                (Some(known), Some(wanted)) => Some(known.max(wanted)),
+                (known, wanted) => known.or(wanted),
+            }
+        }
+        Self {
+            cpu_millis: larger(self.cpu_millis, wanted.cpu_millis),
+            memory: larger(self.memory, wanted.memory),
+            instances: larger(self.instances, wanted.instances),
+            storage: larger(self.storage, wanted.storage),
+        }
+    }
+
     /// Refuses every limit, for schedulers that keep none.
     ///
     /// # Errors

@@ -11,6 +11,9 @@ use crate::{Digest, Error, Kind, Result};
 #[serde(try_from = "String", into = "String")]
 pub struct Host(String);
 
+/// What [`Host::from_str`] takes, as a schema says it (ECMA 262).
+const PATTERN: &str = r"^(\*\.)?[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?)*\.?$";
+
 impl Host {
     /// The host as text.
     pub fn as_str(&self) -> &str {
@@ -78,7 +81,12 @@ impl JsonSchema for Host {
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "type": "string", "maxLength": 253, "description": "A DNS host name; the first label may be `*`." })
+        schemars::json_schema!({
+            "type": "string",
+            "maxLength": 253,
+            "pattern": PATTERN,
+            "description": "A DNS host name; the first label may be `*`.",
+        })
     }
 }
 

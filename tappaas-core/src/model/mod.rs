@@ -22,6 +22,7 @@ pub use application::{
 };
 pub use autoscale::Autoscale;
 pub use build::{Build, BuildObjectSpec, BuildPhase, BuildStatus};
+pub(crate) use condition::Verdict;
 pub use condition::{Condition, ConditionKind, Truth};
 pub use domains::{DomainPool, DomainPoolSpec, DomainPoolStatus};
 pub use environment::{Environment, EnvironmentSpec, EnvironmentStatus, Limits};

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ApplicationContent, Command, Spec, Typed};
+use super::{ApplicationContent, Command, Host, Spec, Typed};
 use crate::{Digest, Kind, Name, Timestamp, backend::Image};
 
 /// Application version N. Its object is named `<application>-<N>`.
@@ -26,6 +26,9 @@ pub struct ReleaseSpec {
     /// The processes that the build found, for those the content gives no command.
     #[serde(default)]
     pub detected: BTreeMap<Name, Command>,
+    /// The host that it was given, where it leaves that to the platform. Other domains are for the releases that follow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<Host>,
     /// The release that this one has the content of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback: Option<u64>,

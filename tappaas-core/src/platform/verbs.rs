@@ -120,7 +120,8 @@ impl Platform {
     ///
     /// # Errors
     /// `NotFound` without the application or a release that has the process; `Invalid` for an autoscaled process, and for more than one
-    /// instance of one with a volume; `Unsupported` in an environment with limits that the scheduler cannot keep.
+    /// instance of one with a volume; `Unsupported` in an environment with limits that the scheduler cannot keep; `Exhausted` for more instances in one
+    /// without its share of the limits around it.
     pub async fn scale(
         &self,
         key: &ApplicationKey,
@@ -150,7 +151,13 @@ impl Platform {
         if let Some(why) = self.context.unsupported(&key.scope(), &limits)? {
             return Err(Error::unsupported(why));
         }
-        let before = self.application(key)?.metadata.generation;
+        let before = self.application(key)?;
+        let known = |name| before.spec.scale.get(name).copied().unwrap_or(1);
+        let more = counts.iter().any(|(name, count)| *count > known(name));
+        if let Some(hold) = self.context.hold(key)?.filter(|_| more) {
+            return Err(Error::exhausted(hold.message));
+        }
+        let before = before.metadata.generation;
         let application = self
             .modify(key, |application| check_counts(application, &counts))
             .await?;

@@ -30,15 +30,22 @@ fn naming(kind: Kind) -> Option<Value> {
     const NAME: &str = "[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?";
     const WORDS: &str = "1 to 40 of a-z, 0-9 and `-`, beginning and ending with a letter or digit";
     let (pattern, message) = match kind {
-        Kind::Application => (
-            NAME.to_owned(),
-            format!("an application is called by {WORDS}"),
+        Kind::Application | Kind::DomainPool | Kind::Tenant => {
+            let message = format!("it is called by {WORDS}");
+            (NAME.to_owned(), message)
+        }
+        Kind::Project => (
+            format!("{NAME}[.]{NAME}"),
+            format!("a project is called `<tenant>.<project>`, each {WORDS}"),
         ),
         Kind::Environment => (
             format!("({NAME}[.]){{2}}{NAME}"),
             format!("an environment is called `<tenant>.<project>.<environment>`, each {WORDS}"),
         ),
-        _ => return None,
+        Kind::Build | Kind::HostClaim | Kind::Operation | Kind::Release | Kind::Volume => {
+            return None;
+        }
+        kind => unreachable!("nobody says what a {kind} is called"),
     };
     let rule = format!("self.metadata.name.matches('^{pattern}$')");
     Some(json!({ "rule": rule, "message": message }))

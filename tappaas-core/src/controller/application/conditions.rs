@@ -1,5 +1,5 @@
 use super::{Snapshot, routes, target::Target};
-use crate::model::{Condition, ConditionKind, Phase, Truth};
+use crate::model::{Condition, ConditionKind, Phase, Truth, Verdict};
 
 /// What is known about an application, for programs that wait for it.
 pub(super) fn conditions(
@@ -10,16 +10,8 @@ pub(super) fn conditions(
 ) -> Vec<Condition> {
     let metadata = &snapshot.application.metadata;
     let known = &snapshot.application.status.conditions;
-    let condition = |kind, (status, reason, message): (Truth, &str, String)| {
-        let condition = Condition {
-            kind,
-            status,
-            reason: reason.to_owned(),
-            message,
-            observed_generation: metadata.generation,
-            last_transition_time: snapshot.now,
-        };
-        condition.since(known, snapshot.now)
+    let condition = |kind, verdict: Verdict| {
+        Condition::of(kind, verdict, metadata.generation, known, snapshot.now)
     };
     let (ready, reason) = ready(phase, message.is_empty());
     let mut conditions = vec![
@@ -33,7 +25,7 @@ pub(super) fn conditions(
 }
 
 /// Whether the processes that are to be autoscaled are.
-fn autoscaled(snapshot: &Snapshot) -> (Truth, &'static str, String) {
+fn autoscaled(snapshot: &Snapshot) -> Verdict {
     let each = snapshot.spec().autoscale.iter();
     if !snapshot.autoscaling {
         let each = each.map(|(name, it)| format!("process {name} runs {}", it.bounded().min));
@@ -61,7 +53,7 @@ fn autoscaled(snapshot: &Snapshot) -> (Truth, &'static str, String) {
     }
 }
 
-fn built(target: &Target<'_>) -> (Truth, &'static str, String) {
+fn built(target: &Target<'_>) -> Verdict {
     match target {
         Target::Building(message) => (Truth::Unknown, "Building", message.clone()),
         Target::Refused(refusal) => (Truth::False, refusal.reason, refusal.message.clone()),

@@ -23,7 +23,7 @@ use futures::{StreamExt, stream, stream::BoxStream};
 
 pub use plan::{Plan, plan};
 pub use routes::default_host;
-pub use snapshot::{Caller, Snapshot, Unreached};
+pub use snapshot::{Caller, Hold, Snapshot, Unreached};
 pub use step::Step;
 pub use template::{RELEASE_PROCESS, processes};
 
@@ -59,7 +59,11 @@ impl Reconcile for ApplicationController {
         let key = ApplicationKey::new(&key.scope, &key.name)?;
         let found = match self.context.snapshot(&key).await {
             Ok(found) => found,
-            Err(error) => match self.context.tell_unreadable::<ApplicationSpec>(object).await? {
+            Err(error) => match self
+                .context
+                .tell_unreadable::<ApplicationSpec>(object)
+                .await?
+            {
                 // Whoever mends it wakes us.
                 true => return Ok(None),
                 false => return Err(error),
@@ -108,8 +112,8 @@ impl Reconcile for ApplicationController {
         let own = wakes::objects(client, Kind::Application, |_, _, key| vec![key.clone()]);
         let callee = wakes::objects(client, Kind::Application, wakes::bound_applications);
         let around = wakes::objects(client, Kind::Environment, wakes::applications_inside);
-        let project = wakes::objects(client, Kind::Project, wakes::applications_of_project);
-        let pool = wakes::objects(client, Kind::DomainPool, wakes::applications_of_pool);
+        let project = wakes::objects(client, Kind::Project, wakes::hostless_of_project);
+        let pool = wakes::objects(client, Kind::DomainPool, wakes::hostless_of_all);
         let releases = wakes::objects(client, Kind::Release, wakes::named_application);
         let builds = wakes::objects(client, Kind::Build, wakes::named_application);
         let operations = wakes::objects(client, Kind::Operation, wakes::named_application);

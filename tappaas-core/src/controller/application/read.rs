@@ -1,15 +1,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Caller, Snapshot, Unreached, routes, template};
+use super::{Caller, Hold, Snapshot, Unreached, routes, template};
 use crate::{
     Chain, Kind, ListRequest, Name, Object, Result, Scope,
     backend::{PeerAddress, RouteId, WorkloadId, WorkloadStatus},
     client::Reference,
     controller::{Context, allotment::NO_SHARE, environment::LIMITS_UNSUPPORTED},
     model::{
-        Application, ApplicationKey, ApplicationSpec, Build, BuildObjectSpec, Condition,
-        Environment, EnvironmentSpec, Host, HostClaim, HostClaimSpec, Limits, Operation,
-        OperationSpec, Release, ReleaseSpec,
+        Application, ApplicationKey, ApplicationSpec, Build, BuildObjectSpec, Environment,
+        EnvironmentSpec, Host, HostClaim, HostClaimSpec, Limits, Operation, OperationSpec, Release,
+        ReleaseSpec,
     },
 };
 
@@ -50,7 +50,7 @@ impl Context {
             callers_missing: false,
             callers_leaving: false,
             limits: self.limits(key)?,
-            held_back: self.held_back(key)?,
+            hold: self.hold(key)?,
             domains: self.domains(key)?,
             quotas: scheduler.quotas,
             autoscaling: scheduler.autoscaling && !scheduler.stepwise,
@@ -83,26 +83,38 @@ impl Context {
     }
 
     /// Why nothing new runs in the environment of an application.
-    fn held_back(&self, key: &ApplicationKey) -> Result<Option<(&'static str, String)>> {
-        let (inside, around) = (
-            key.scope(),
-            Scope::project(key.tenant.clone(), key.project.clone()),
-        );
+    pub(crate) fn hold(&self, key: &ApplicationKey) -> Result<Option<Hold>> {
+        let inside = key.scope();
+        let limits = self.limits(key)?;
+        let refused = |reason, message| Hold {
+            reason,
+            message,
+            waits: false,
+        };
+        if let Some(why) = self.unsupported(&inside, &limits)? {
+            return Ok(Some(refused(LIMITS_UNSUPPORTED, why)));
+        }
+        let holders = self.holders(&inside)?;
+        if holders.is_empty() {
+            return Ok(None);
+        }
+        let around = Scope::project(key.tenant.clone(), key.project.clone());
         let environment = self
             .client
             .get::<EnvironmentSpec>(&around, key.environment.as_str())?;
-        let environment = environment.as_ref();
-        let limits = environment.map(|found| found.spec.limits);
-        if let Some(why) = self.unsupported(&inside, &limits.unwrap_or_default())? {
-            return Ok(Some((LIMITS_UNSUPPORTED, why)));
+        let given = environment.as_ref().map(|found| found.status.limits);
+        let given = given.unwrap_or_default();
+        if holders.iter().all(|holder| holder.has_share(&given)) {
+            return Ok(None);
         }
-        if !self.holders(&inside)?.is_empty() && !environment.is_some_and(has_share) {
-            let message =
-                "the environment has no share of the limits around it; its conditions say why"
-                    .to_owned();
-            return Ok(Some((NO_SHARE, message)));
-        }
-        Ok(None)
+        Ok(Some(match environment.as_ref().and_then(without_share) {
+            Some(why) => refused(NO_SHARE, format!("the environment has no share: {why}")),
+            None => Hold {
+                reason: NO_SHARE,
+                message: "its environment waits for its share of the limits".to_owned(),
+                waits: true,
+            },
+        }))
     }
 
     pub(crate) fn releases(&self, key: &ApplicationKey) -> Vec<Release> {
@@ -316,9 +328,10 @@ fn of(key: &ApplicationKey) -> Reference {
     Reference::Of(key.name.to_string())
 }
 
-/// Whether an environment was given what it asks for.
-fn has_share(environment: &Environment) -> bool {
-    let status = &environment.status;
-    let refused = |it: &Condition| it.reason == NO_SHARE;
-    status.limits == environment.spec.limits && !status.conditions.iter().any(refused)
+/// Why an environment as it is was given no share.
+fn without_share(environment: &Environment) -> Option<&str> {
+    let generation = environment.metadata.generation;
+    let mut known = environment.status.conditions.iter();
+    let refused = known.find(|it| it.reason == NO_SHARE && it.observed_generation == generation);
+    refused.map(|it| it.message.as_str())
 }

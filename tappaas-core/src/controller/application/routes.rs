@@ -52,13 +52,18 @@ pub(super) fn hostless(snapshot: &Snapshot) -> Option<&str> {
 
 /// The hosts that a release answers at.
 pub(super) fn hosts(snapshot: &Snapshot, release: &Release) -> BTreeSet<Host> {
-    let default = || snapshot.domains.default_host(&snapshot.key);
     let specs = specs(release);
-    let each = specs.iter().map(|spec| match spec.hosts.is_empty() {
-        true => vec![default()],
-        false => spec.hosts.clone(),
-    });
+    let each = specs.iter().map(|spec| hosts_of(snapshot, release, spec));
     each.flatten().collect()
+}
+
+/// The hosts of a route. One that names none has what its release was given.
+fn hosts_of(snapshot: &Snapshot, release: &Release, spec: &RouteSpec) -> Vec<Host> {
+    let given = || release.spec.host.clone();
+    match spec.hosts.is_empty() {
+        true => vec![given().unwrap_or_else(|| snapshot.domains.default_host(&snapshot.key))],
+        false => spec.hosts.clone(),
+    }
 }
 
 /// The routes that ought to be there while `release` says where requests come in and `serving` answers them.
@@ -215,11 +220,7 @@ fn outer(
             hold: Duration::ZERO,
         },
     };
-    let hosts = match spec.hosts.is_empty() {
-        true => vec![snapshot.domains.default_host(&snapshot.key)],
-        false => spec.hosts.clone(),
-    };
-    let owned = hosts
+    let owned = hosts_of(snapshot, release, spec)
         .into_iter()
         .filter(|host| snapshot.claims.get(host) == Some(&snapshot.key));
     owned

@@ -47,8 +47,8 @@ pub struct Snapshot {
     pub callers_leaving: bool,
     /// What all applications of its environment may take together.
     pub limits: Limits,
-    /// Why nothing new runs in its environment, in one word for programs and for people.
-    pub held_back: Option<(&'static str, String)>,
+    /// Why nothing new runs in its environment.
+    pub hold: Option<Hold>,
     /// Which hosts it is given, and may have.
     pub domains: Domains,
     /// The scheduler sees to it that these limits are kept.
@@ -65,6 +65,17 @@ pub struct Snapshot {
     pub now: Timestamp,
     /// How plans are made.
     pub settings: Settings,
+}
+
+/// Why nothing new runs in an environment. What ran before goes on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Hold {
+    /// In one word, for programs.
+    pub reason: &'static str,
+    /// For people.
+    pub message: String,
+    /// It is not decided yet.
+    pub waits: bool,
 }
 
 /// A use of this application by another.

@@ -6,7 +6,7 @@ use super::{
 use crate::{
     Chain,
     backend::{BuildOutcome, Image},
-    controller::domains::NO_POOL,
+    controller::domains::{FOREIGN_HOST, NO_POOL},
     model::{
         Build, BuildObjectSpec, BuildPhase, Release, ReleasePhase, ReleaseSpec, ReleaseStatus,
     },
@@ -41,11 +41,7 @@ impl Target<'_> {
 
 /// Finds the release that the spec asks for, or takes the next step towards making it.
 pub(super) fn choose<'a>(snapshot: &'a Snapshot, draft: &mut Draft) -> Target<'a> {
-    if let Err(error) = snapshot
-        .spec()
-        .check()
-        .and_then(|()| routes::check(snapshot))
-    {
+    if let Err(error) = snapshot.spec().check() {
         cancel_builds(snapshot, None, draft);
         return Target::refused("Invalid", Chain(&error).to_string());
     }
@@ -58,10 +54,17 @@ pub(super) fn choose<'a>(snapshot: &'a Snapshot, draft: &mut Draft) -> Target<'a
         cancel_builds(snapshot, None, draft);
         return Target::Release(latest);
     }
-    if let Some((reason, message)) = &snapshot.held_back {
+    // Of what follows nothing ends what runs: it was all right when its release was made.
+    if let Err(error) = routes::check(snapshot) {
         cancel_builds(snapshot, None, draft);
-        // What ran before goes on.
-        return Target::refused(reason, message);
+        return Target::refused(FOREIGN_HOST, Chain(&error).to_string());
+    }
+    if let Some(hold) = &snapshot.hold {
+        if hold.waits {
+            return Target::Building(hold.message.clone());
+        }
+        cancel_builds(snapshot, None, draft);
+        return Target::refused(hold.reason, &*hold.message);
     }
     if let Some(problem) = routes::hostless(snapshot) {
         cancel_builds(snapshot, None, draft);
@@ -111,6 +114,7 @@ fn create_release(
         image,
         content: snapshot.spec().content.clone(),
         detected,
+        host: Some(snapshot.domains.default_host(&snapshot.key)),
         rollback: snapshot.spec().rollback,
     })));
 }

@@ -86,7 +86,12 @@ async fn an_environment_gets_its_share_of_what_its_tenant_has_and_no_more() {
     assert!(unshared.message.contains("`limits.instances`"));
     let refused = world.deployed("web", content("v2"), 1).await;
     assert_eq!(refused.status.state, OperationState::Failed);
-    assert!(refused.status.message.contains("no share of the limits"));
+    assert!(
+        refused
+            .status
+            .message
+            .contains("the environment has no share: ")
+    );
     // What ran goes on.
     assert_eq!(world.counts("web").await, [(1, 1)].into());
 
@@ -315,7 +320,7 @@ async fn a_host_of_somebody_elses_pool_is_refused() {
     let web: ApplicationKey = "beta/shop/production/web".parse().unwrap();
     deploy(&world, &web, Some("x.acme.example")).await.unwrap();
     let application = |it: tappaas_core::model::Application| it.status.conditions;
-    let refused = told(&world, &web.scope(), "web", "Invalid", application).await;
+    let refused = told(&world, &web.scope(), "web", "ForeignHost", application).await;
     assert!(refused.message.contains("it gets none under acme.example"));
     deploy(&world, &web, None).await.unwrap();
     told(&world, &web.scope(), "web", "NoDomainPool", application).await;

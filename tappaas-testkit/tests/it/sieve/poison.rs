@@ -71,12 +71,7 @@ fn poison() -> Vec<Object> {
             "webs",
             json!({ "application": "web", "verb": "fly" }),
         ),
-        object(
-            Kind::Project,
-            &project.parent().unwrap(),
-            "junk",
-            json!([]),
-        ),
+        object(Kind::Project, &project.parent().unwrap(), "junk", json!([])),
         object(Kind::Release, &scope, "junk-1", junk()),
         object(
             Kind::Release,
