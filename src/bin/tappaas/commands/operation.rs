@@ -16,14 +16,10 @@ const LAST_LINES: usize = 20;
 const LOST: &str =
     "lost the server while it worked; `tappaas status` shows how it goes once it is back";
 
-/// Waits for what was accepted, and tells how it went by text and exit code.
+/// Waits for what was accepted, and tells how it went by text and exit code. Ctrl-C ends the waiting alone.
 pub(super) async fn settle(session: &Session, accepted: &Accepted, wait: bool) -> Result<ExitCode> {
     let printer = session.printer;
-    for note in &accepted.notes {
-        printer.note(format_args!("note: {note}"));
-    }
-    let Some(id) = &accepted.operation else {
-        printer.value(accepted, |_| printer.line("nothing changed"))?;
+    let Some(id) = begun(session, accepted)? else {
         return Ok(ExitCode::SUCCESS);
     };
     if !wait {
@@ -41,6 +37,28 @@ pub(super) async fn settle(session: &Session, accepted: &Accepted, wait: bool) -
             Ok(ExitCode::from(INTERRUPTED))
         }
     }
+}
+
+/// Waits for what was accepted as [`settle`] does, for a command that has a meaning of its own for Ctrl-C.
+pub(super) async fn conclude(session: &Session, accepted: &Accepted) -> Result<ExitCode> {
+    let Some(id) = begun(session, accepted)? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let mut progress = session.printer.progress();
+    let operation = follow(session, id, &mut progress).await?;
+    finish(session, operation, progress).await
+}
+
+/// Tells what was noted, and the operation to wait for; `None` if nothing is to be done.
+fn begun<'a>(session: &Session, accepted: &'a Accepted) -> Result<Option<&'a String>> {
+    let printer = session.printer;
+    for note in &accepted.notes {
+        printer.note(format_args!("note: {note}"));
+    }
+    if accepted.operation.is_none() {
+        printer.value(accepted, |_| printer.line("nothing changed"))?;
+    }
+    Ok(accepted.operation.as_ref())
 }
 
 /// Follows an operation to its end.

@@ -87,7 +87,7 @@ async fn run(session: &Session, package: &Package, detach: bool) -> Result<ExitC
             &deploy::deployment(package),
         )
         .await?;
-    let code = operation::settle(session, &accepted, true).await?;
+    let code = operation::conclude(session, &accepted).await?;
     if code != ExitCode::SUCCESS {
         return Ok(code);
     }
