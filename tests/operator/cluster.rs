@@ -94,8 +94,29 @@ impl Cluster {
     /// Waits until a value at a path of an object is this one.
     pub(crate) async fn wait(&self, namespace: &str, object: &str, path: &str, value: &str) {
         let what = format!("{path} of {object} is {value}");
-        let reached = until(&what, async || {
-            Ok((self.value(namespace, object, path) == value).then_some(()))
+        self.until(namespace, object, path, &what, |found| found == value)
+            .await;
+    }
+
+    /// Waits until a value at a path of an object has these words.
+    pub(crate) async fn tells(&self, namespace: &str, object: &str, path: &str, words: &str) {
+        let what = format!("{path} of {object} tells {words:?}");
+        self.until(namespace, object, path, &what, |found| {
+            found.contains(words)
+        })
+        .await;
+    }
+
+    async fn until(
+        &self,
+        namespace: &str,
+        object: &str,
+        path: &str,
+        what: &str,
+        good: impl Fn(&str) -> bool,
+    ) {
+        let reached = until(what, async || {
+            Ok(good(&self.value(namespace, object, path)).then_some(()))
         });
         if let Err(error) = reached.await {
             let found = self.try_kubectl(&["get", "-n", namespace, object, "-o=yaml"], "");

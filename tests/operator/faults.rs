@@ -61,12 +61,7 @@ async fn an_operator_killed_at_any_step_is_succeeded_by_one_that_goes_on() {
         operator.kill();
     }
     let operator = world.operator("one").await;
-    let environment = world.named("environments", ENVIRONMENT);
-    cluster.kubectl(&["delete", &environment, "--timeout=120s"]);
-    let left = cluster.kubectl(&["get", "namespaces", "-o=name"]);
-    assert!(!left.contains(&namespace), "{left}");
-    operator.terminate();
-    world.uninstall().await;
+    world.end(operator).await;
 }
 
 #[tokio::test]
@@ -108,11 +103,7 @@ async fn a_quiet_operator_asks_for_nothing_but_its_lease() {
         panic!("{error:?}: {more:#?}\n{}", operator.log());
     }
 
-    cluster.kubectl(&["delete", "-n", &namespace, &object, "--timeout=120s"]);
-    let environment = world.named("environments", ENVIRONMENT);
-    cluster.kubectl(&["delete", &environment, "--timeout=120s"]);
-    operator.terminate();
-    world.uninstall().await;
+    world.end(operator).await;
 }
 
 #[tokio::test]
@@ -142,11 +133,7 @@ async fn an_api_server_that_is_killed_and_comes_back_is_followed_again() {
     let log = operator.log();
     assert!(log.lines().count() < LINES_MAX, "{log}");
 
-    cluster.kubectl(&["delete", "-n", &namespace, &object, "--timeout=120s"]);
-    let environment = world.named("environments", ENVIRONMENT);
-    cluster.kubectl(&["delete", &environment, "--timeout=120s"]);
-    operator.terminate();
-    world.uninstall().await;
+    world.end(operator).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -163,11 +150,7 @@ async fn whatever_goes_wrong_on_the_way_to_the_api_server_the_end_is_the_same() 
     let host = cluster.value(&namespace, &object, ".status.hosts[0]");
     cluster.apply(&[serve("two")]);
     cluster.answers(&host, "two /").await;
-    cluster.kubectl(&["delete", "-n", &namespace, &object, "--timeout=120s"]);
-    let environment = world.named("environments", ENVIRONMENT);
-    cluster.kubectl(&["delete", &environment, "--timeout=120s"]);
-    let left = cluster.kubectl(&["get", "namespaces", "-o=name"]);
-    assert!(!left.contains(&namespace), "{left}");
+    world.clear();
 
     let (counts, log) = (trouble.counts(), operator.log());
     assert!(!log.contains("panicked"), "{log}");

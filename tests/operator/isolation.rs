@@ -59,18 +59,6 @@ impl Tenants {
         let words = ["get", kinds, "-n", &self.victim, uids];
         self.world.cluster.kubectl(&words)
     }
-
-    async fn end(self, operator: crate::world::Operator) {
-        let cluster = &self.world.cluster;
-        let all = format!("applications.{}", self.world.installation.group);
-        for (namespace, environment) in [(&self.attacker, ATTACKER), (&self.victim, VICTIM)] {
-            cluster.kubectl(&["delete", "-n", namespace, &all, "--all", "--timeout=120s"]);
-            let environment = self.world.named("environments", environment);
-            cluster.kubectl(&["delete", &environment, "--timeout=120s"]);
-        }
-        operator.terminate();
-        self.world.uninstall().await;
-    }
 }
 
 #[tokio::test]
@@ -122,7 +110,7 @@ async fn an_application_reaches_nothing_of_another_tenant_and_learns_nothing_of_
     let said = said.await;
     assert!(said.contains("absolute, without `.`, `..`"), "{said}");
     assert_eq!(tenants.victims(), before);
-    tenants.end(operator).await;
+    tenants.world.end(operator).await;
 }
 
 #[tokio::test]
@@ -190,7 +178,7 @@ async fn what_no_application_can_be_is_refused_before_it_is_kept() {
     assert_eq!(spec["automountServiceAccountToken"], json!(false));
     assert_ne!(spec["serviceAccountName"], json!("tappaas"));
     assert_eq!(spec["securityContext"]["runAsNonRoot"], json!(true));
-    tenants.end(operator).await;
+    tenants.world.end(operator).await;
 }
 
 #[tokio::test]
@@ -262,5 +250,5 @@ async fn labels_and_owners_that_somebody_wrote_lead_nowhere() {
     cluster.answers(&tenants.host, "victim /").await;
     cluster.kubectl(&["delete", "-n", fake_namespace, &object]);
     cluster.kubectl(&["delete", "namespace", fake_namespace]);
-    tenants.end(operator).await;
+    tenants.world.end(operator).await;
 }

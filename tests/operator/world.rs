@@ -182,6 +182,25 @@ impl World {
         self.object("Application", &metadata, &json!({ "content": content }))
     }
 
+    /// Deletes every application and environment, which leaves nothing of them.
+    pub(crate) fn clear(&self) {
+        for kind in ["applications", "environments"] {
+            let kind = format!("{kind}.{}", self.installation.group);
+            self.cluster
+                .kubectl(&["delete", &kind, "-A", "--all", "--timeout=120s"]);
+        }
+        let own = format!("tappaas.dev/platform={}", self.installation.group);
+        let words = ["get", "namespaces", "-l", &own, "-o=name"];
+        assert_eq!(self.cluster.kubectl(&words), "");
+    }
+
+    /// Ends a test: clears the platform with its operator, and removes both.
+    pub(crate) async fn end(self, operator: Operator) {
+        self.clear();
+        operator.terminate();
+        self.uninstall().await;
+    }
+
     /// Removes the installation. Nothing may be left in it.
     pub(crate) async fn uninstall(self) {
         let namespaces = ["get", "namespaces", "-o=name"];
