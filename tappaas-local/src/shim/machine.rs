@@ -13,7 +13,7 @@ use rustix::process::{
 use tappaas_core::backend::Exit;
 use tokio::io::Interest;
 
-use super::{clock, handshake::Handshake};
+use super::{clock, handshake::Handshake, signals::handles};
 use crate::{
     fault::{Context, Result},
     network::{Wire, set_up_private},
@@ -240,17 +240,4 @@ fn exit(status: &WaitIdStatus) -> Exit {
         out_of_memory: false,
         at: clock::now(),
     }
-}
-
-/// The process has said what to do on a signal: it handles or ignores it.
-fn handles(pid: Pid, signal: Signal) -> bool {
-    let status =
-        fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap_or_default();
-    let mask = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name));
-        line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-            .unwrap_or(0)
-    };
-    let bit = 1u64 << (signal.as_raw() - 1);
-    (mask("SigCgt:") | mask("SigIgn:")) & bit != 0
 }

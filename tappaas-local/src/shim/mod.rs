@@ -17,6 +17,7 @@ mod ports;
 pub(crate) mod protocol;
 mod record;
 mod restart;
+mod signals;
 mod starvation;
 mod supervisor;
 

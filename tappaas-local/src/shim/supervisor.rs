@@ -27,7 +27,7 @@ use super::{
     protocol::{CONTROL, DIAL, VERSION},
     record::{Identity, Record, boot_id},
     restart::Restarts,
-    starvation,
+    signals, starvation,
 };
 use crate::{
     fault::{Context, Fault},
@@ -87,8 +87,7 @@ pub(super) fn run(dir: &Path) -> i32 {
 
 async fn serve(dir: &Path) -> std::io::Result<()> {
     std::env::set_current_dir(dir)?;
-    // Rust ignores this signal, and what is executed would inherit that; a handler it does not inherit.
-    let _handler = signal(SignalKind::pipe())?;
+    let _heeded = signals::heed_ignored();
     let mut handshake = Handshake::take()?;
     match Supervisor::start(dir, &mut handshake).await {
         Ok((supervisor, run)) => {

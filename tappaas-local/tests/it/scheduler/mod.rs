@@ -16,6 +16,22 @@ mod conformance {
     tappaas_testkit::scheduler_conformance!(super::Machine::new().await);
 }
 
+/// As a script does that starts a server in the background.
+#[test]
+fn what_a_server_was_started_ignoring_its_instances_are_asked_to_stop_with() {
+    let own = std::env::current_exe().unwrap();
+    let case = "scheduler::conformance::an_instance_gets_its_stop_signal";
+    let script = "trap '' HUP INT QUIT; exec \"$0\" --exact \"$1\"";
+    let output = std::process::Command::new("sh")
+        .args(["-c", script])
+        .arg(own)
+        .arg(case)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("1 passed"), "{said}");
+}
+
 mod volumes {
     use std::sync::Arc;
 
