@@ -4,6 +4,7 @@ use std::process::Command;
 use crate::Result;
 
 /// The checkout this program was built from, and what the environment says about it.
+#[derive(Clone, Debug)]
 pub(crate) struct Workspace {
     pub(crate) root: PathBuf,
     pub(crate) target: PathBuf,

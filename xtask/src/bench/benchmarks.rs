@@ -1,8 +1,9 @@
 use std::path::PathBuf;
 
 use super::figure::Figure;
-use super::{deploy, neighbours, proxy, rebuild, route, server, start, store};
+use super::{deploy, kubernetes, neighbours, proxy, rebuild, route, server, start, store};
 use crate::Result;
+use crate::testbed;
 use crate::tools::{self, Tool};
 use crate::workspace::Workspace;
 
@@ -17,6 +18,7 @@ pub(crate) struct Benchmark {
 
 /// What a benchmark runs with.
 pub(super) struct Course {
+    pub(super) workspace: Workspace,
     /// The checkout.
     pub(super) root: PathBuf,
     /// Where the release builds of our programs and examples are.
@@ -28,6 +30,7 @@ pub(super) struct Course {
 impl Course {
     pub(super) fn new(workspace: &Workspace, rounds: usize) -> Self {
         Self {
+            workspace: workspace.clone(),
             root: workspace.root.clone(),
             release: workspace.target.join("release"),
             rounds,
@@ -91,5 +94,11 @@ pub(crate) const ALL: &[Benchmark] = &[
         about: "an application's answers beside others, and builds, that take all they get",
         tools: &[],
         measure: neighbours::measure,
+    },
+    Benchmark {
+        name: "kubernetes",
+        about: "an operator with 200 applications on simulated nodes, beside the same objects without one",
+        tools: testbed::TOOLS,
+        measure: kubernetes::measure,
     },
 ];

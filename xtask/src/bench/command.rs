@@ -15,7 +15,8 @@ const FIGURES: &str = "docs/figures.md";
 
 /// All of ours that benchmarks run. Of a part alone cargo would build the dependencies anew, with other features.
 const BUILD: &str = "build --quiet --release --package tappaas --package tappaas-store --package tappaas-tls --package tappaas-local \
-     --bin tappaas --example figures --example etcd --example edge --example pace --example routes --example start";
+     --package tappaas-k8s --bin tappaas --example figures --example etcd --example edge --example pace --example routes --example start \
+     --example fleet";
 
 /// `cargo xtask bench [--yes] [--write] [--rounds N] [NAME]...`
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result {

@@ -8,6 +8,7 @@ mod benchmarks;
 mod command;
 mod deploy;
 mod figure;
+mod kubernetes;
 mod machine;
 mod neighbours;
 mod program;

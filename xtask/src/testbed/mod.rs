@@ -30,13 +30,13 @@ pub(crate) const TOOLS: &[&Tool] = &[
 /// Simulated nodes of the step's cluster.
 const SIMULATED: &str = "3";
 const NOT_UP: &str = "no testbed runs here: `cargo xtask testbed up` starts one";
-/// What is in the command lines of its processes.
-const TRACES: &[&str] = &[STEPS];
 /// The module of tests that takes ten minutes to build an image first.
 const INSIDE: &str = "inside";
-/// Below the target folder: where the cluster of whoever types `testbed up` is, and where that of the step.
+/// Below the target folder: where the cluster of whoever types `testbed up` is, that of the steps, and that of a benchmark. A path is in the
+/// command lines of a cluster's processes.
 const OWN: &str = "testbed";
 const STEPS: &str = "testbed-of-tests";
+const FIGURES: &str = "testbed-of-figures";
 
 /// `cargo xtask testbed up [--nodes N] | down | status | build | applications`.
 pub(crate) fn run_verb(workspace: &Workspace, arguments: &[String]) -> Result {
@@ -100,20 +100,43 @@ fn operators(workspace: &Workspace, testbed: &Testbed, which: &[&str]) -> Result
         .env("TAPPAAS_TESTBED", testbed.facts()))
 }
 
-/// Does something with a cluster of its own, gone without a trace afterwards.
+/// Measures something in a cluster of its own, given the file that tells where everything is.
+pub(crate) fn for_figures<T>(
+    workspace: &Workspace,
+    nodes: &str,
+    measure: impl FnOnce(&Path) -> Result<T>,
+) -> Result<T> {
+    in_one(workspace, FIGURES, nodes, |testbed| {
+        measure(&testbed.facts())
+    })
+}
+
+/// Does something with the steps' cluster.
 fn in_a_testbed(workspace: &Workspace, work: impl FnOnce(&Testbed) -> Result) -> Result {
-    let testbed = Testbed::of(workspace, STEPS);
+    in_one(workspace, STEPS, SIMULATED, work)
+}
+
+/// Does something with a cluster of its own, gone without a trace afterwards.
+fn in_one<T>(
+    workspace: &Workspace,
+    folder: &str,
+    nodes: &str,
+    work: impl FnOnce(&Testbed) -> Result<T>,
+) -> Result<T> {
+    let testbed = Testbed::of(workspace, folder);
     // What a run before left that was cut off.
     testbed.down()?;
-    let census = Census::take(TRACES);
-    testbed.up(workspace, &["--nodes".into(), SIMULATED.into()])?;
+    let traces_of = [folder];
+    let census = Census::take(&traces_of);
+    testbed.up(workspace, &["--nodes".into(), nodes.into()])?;
     let done = work(&testbed);
     let traces = testbed.traces()?;
     let gone = testbed.down().and_then(|()| nothing_of(&traces));
-    // Why the tests failed comes first: what they left may follow from it.
-    done?;
+    // Why the work failed comes first: what it left may follow from it.
+    let done = done?;
     gone?;
-    census.nothing_since(TRACES)
+    census.nothing_since(&traces_of)?;
+    Ok(done)
 }
 
 /// The machine's census leaves clusters out, since there may be others.
