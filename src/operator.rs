@@ -94,6 +94,8 @@ impl Operator {
         };
         let settings = Settings {
             base: config.base.clone(),
+            // Images are only given here: that takes two writes to the store, and none of this machine's power.
+            builds: Settings::default().concurrency,
             ..Settings::default()
         };
         let events = EventReporter::new(

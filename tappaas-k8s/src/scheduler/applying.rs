@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use futures::{future::try_join_all, try_join};
 use k8s_openapi::{
     api::{
         autoscaling::v2::HorizontalPodAutoscaler,
@@ -100,7 +101,7 @@ impl KubernetesScheduler {
     async fn write(&self, workload: &Workload, recorded: &[Recorded]) -> Result<()> {
         match workload.releases.as_slice() {
             [] => self.write_nothing(workload, recorded).await,
-            [set] => self.write_release(workload, set, recorded).await,
+            [set] => Box::pin(self.write_release(workload, set, recorded)).await,
             _ => Err(Error::invalid(format!(
                 "workload {} has {} releases: on Kubernetes one replaces the other by itself",
                 workload.id,
@@ -175,9 +176,13 @@ impl KubernetesScheduler {
         let bounds = workload.autoscale.as_ref();
         let scaler = bounds.map(|bounds| autoscaling::scaler(&self.platform, id, bounds));
         self.namespaces.provide(&id.application.scope()).await?;
-        self.apply(&denied(&self.platform, id)).await?;
-        self.apply(&parts::account(&self.platform, id)).await?;
-        self.keep(&environment).await?;
+        let (denied, account) = (denied(&self.platform, id), parts::account(&self.platform, id));
+        let scope = id.application.scope();
+        try_join!(
+            self.have(DENIED, &scope, Some(denied)),
+            self.apply(&account),
+            self.keep(&environment),
+        )?;
 
         let rollout = workload.rollout.clone().unwrap_or_default();
         let count = bounds.is_none().then_some(set.count);
@@ -192,7 +197,8 @@ impl KubernetesScheduler {
                 .and_then(|it| serde_json::to_value(&it.spec).ok()),
         };
         let name = names::name(id);
-        if scaler.is_none() {
+        // Of what is made for the first time there is no autoscaler: it would go with what it scaled.
+        if scaler.is_none() && !recorded.is_empty() {
             // Before the count is ours again: it would be changed back.
             self.remove_one::<HorizontalPodAutoscaler>(id, &name)
                 .await?;
@@ -206,21 +212,21 @@ impl KubernetesScheduler {
         if let Some(scaler) = scaler {
             self.apply(&autoscaling::owned(scaler, &made)).await?;
         }
-        self.apply(&policy).await?;
-        match service {
-            Some(service) => self.apply(&service).await?,
-            None => self.remove_one::<Service>(id, &name).await?,
-        }
         let most = bounds.map_or(set.count, |bounds| bounds.max);
-        match parts::budget(&self.platform, id, most).filter(|_| form != Form::Jobs) {
-            Some(budget) => self.apply(&budget).await?,
-            None => self.remove_one::<PodDisruptionBudget>(id, &name).await?,
-        }
+        let budget = parts::budget(&self.platform, id, most).filter(|_| form != Form::Jobs);
+        try_join!(
+            self.apply(&policy),
+            self.apply_or_remove(id, service),
+            self.apply_or_remove(id, budget),
+        )?;
         if form == Form::Jobs {
             self.write_jobs(id, set, &pods).await?;
         }
         for other in recorded.iter().filter(|other| other.record.form != form) {
             self.remove_form(id, other.record.form).await?;
+        }
+        if recorded.is_empty() {
+            return Ok(());
         }
         let before = recorded
             .iter()
@@ -274,13 +280,46 @@ impl KubernetesScheduler {
             resource_version: revision,
             ..parts::metadata(&self.platform, id)
         };
-        let object = maker(record.form, metadata, record.applied.as_ref());
+        let mut object = maker(record.form, metadata, record.applied.as_ref());
         let parameters = PatchParams::apply(names::MANAGER).force();
         let api = self.dynamic(record.form, id);
-        let (name, patch) = (names::name(id), Patch::Apply(&object));
-        let applied = within(api.patch(&name, &parameters, &patch)).await;
-        let applied = applied.map_err(|error| failure(format!("cannot apply {id}"), error));
-        applied.map(|applied| applied.metadata)
+        let name = names::name(id);
+        let mut attempts = 1..ATTEMPTS;
+        loop {
+            let applied = within(api.patch(&name, &parameters, &Patch::Apply(&object))).await;
+            let error = match applied {
+                Ok(applied) => return Ok(applied.metadata),
+                Err(error) => error,
+            };
+            // Its own controller tells of it as soon as it is begun, for which all that came before need not be done again.
+            let still = match is(&error, 409) && record.bounds.is_none() {
+                true if attempts.next().is_some() => self.unchanged(id, record.form, last).await?,
+                _ => None,
+            };
+            if still.is_none() {
+                return Err(failure(format!("cannot apply {id}"), error));
+            }
+            object.metadata.resource_version = still;
+        }
+    }
+
+    /// The version of what makes the pods, if what was applied last is still what it was.
+    async fn unchanged(
+        &self,
+        id: &WorkloadId,
+        form: Form,
+        last: Option<&Recorded>,
+    ) -> Result<Option<String>> {
+        let found = within(self.dynamic(form, id).get_opt(&names::name(id))).await;
+        let found = found.map_err(|error| failure(format!("cannot read {id}"), error))?;
+        let same = |found: &DynamicObject| {
+            let now = Record::of(form, found);
+            let same = last.map_or(now.generation == 0, |last| last.record == now);
+            same && found.metadata.deletion_timestamp.is_none()
+        };
+        Ok(found
+            .filter(same)
+            .and_then(|it| it.metadata.resource_version))
     }
 
     /// Creates what the record is then applied to, for applying alone does not tell whether somebody else was quicker. It makes nothing yet.
@@ -307,16 +346,17 @@ impl KubernetesScheduler {
 
     /// What was applied last of a workload, the newest first: more than one while one form replaces another. Also what is being deleted.
     pub(super) async fn recorded(&self, id: &WorkloadId) -> Result<Vec<Recorded>> {
-        let mut all = Vec::new();
-        for form in Form::ALL {
+        let each = Form::ALL.map(|form| async move {
             let api = self.dynamic(form, id);
             let found = within(api.get_opt(&names::name(id))).await;
             let found = found.map_err(|error| failure(format!("cannot read {id}"), error))?;
-            if let Some(object) = found {
-                let record = Record::of(form, &object);
-                all.push(Recorded { record, object });
-            }
-        }
+            Ok::<_, Error>(found.map(|object| Recorded {
+                record: Record::of(form, &object),
+                object,
+            }))
+        });
+        let found = try_join_all(each).await?;
+        let mut all: Vec<_> = found.into_iter().flatten().collect();
         all.sort_by_key(|recorded| std::cmp::Reverse(recorded.record.generation));
         Ok(all)
     }
@@ -382,6 +422,14 @@ impl KubernetesScheduler {
             }
         }
         Ok(())
+    }
+
+    /// Applies a part that there is to be, or removes the one that there is not to be any more.
+    async fn apply_or_remove<K: Namespaced>(&self, id: &WorkloadId, part: Option<K>) -> Result<()> {
+        match part {
+            Some(part) => self.apply(&part).await,
+            None => self.remove_one::<K>(id, &names::name(id)).await,
+        }
     }
 
     async fn remove_one<K>(&self, id: &WorkloadId, name: &str) -> Result<()>

@@ -95,6 +95,8 @@ fn deployment(
     DeploymentSpec {
         // What is not asked for its readiness has run for a second.
         min_ready_seconds: Some(i32::from(!is_probed(&pods))),
+        // As it was begun, see `idle`.
+        paused: Some(false),
         progress_deadline_seconds: Some(int(rollout.deadline_seconds).max(2)),
         replicas: count.map(int),
         revision_history_limit: Some(HISTORY_MAX),
@@ -107,7 +109,6 @@ fn deployment(
             type_: Some("RollingUpdate".to_owned()),
         }),
         template: pods,
-        ..DeploymentSpec::default()
     }
 }
 
@@ -180,9 +181,13 @@ pub(super) fn idle(spec: &Value) -> Value {
             "spec": { "containers": [{ "name": container["name"], "image": container["image"] }] },
         },
     });
-    if let Some(service) = spec.get("serviceName") {
-        idle["serviceName"] = service.clone();
-        idle["podManagementPolicy"] = spec["podManagementPolicy"].clone();
+    match spec.get("serviceName") {
+        Some(service) => {
+            idle["serviceName"] = service.clone();
+            idle["podManagementPolicy"] = spec["podManagementPolicy"].clone();
+        }
+        // A deployment's controller would make a replica set of this, and then another one.
+        None => idle["paused"] = json!(true),
     }
     idle
 }

@@ -163,7 +163,7 @@ impl Scheduler for KubernetesScheduler {
     }
 
     async fn observe(&self, id: &WorkloadId) -> Result<Option<WorkloadStatus>> {
-        self.look(id).await
+        Box::pin(self.look(id)).await
     }
 
     async fn list(&self) -> Result<Vec<WorkloadId>> {

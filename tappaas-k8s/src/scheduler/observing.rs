@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use futures::try_join;
 use k8s_openapi::{
     api::{
         autoscaling::v2::HorizontalPodAutoscaler,
@@ -20,7 +21,7 @@ use tappaas_core::{
 
 use super::{
     KubernetesScheduler,
-    applying::Recorded,
+    applying::{Namespaced, Recorded},
     controllers::{self, Form},
     names, parts, placing,
     record::difference,
@@ -43,7 +44,11 @@ impl KubernetesScheduler {
         };
         let record = &last.record;
         let now = self.clock.now();
-        let pods = self.pods(id).await?;
+        let (pods, drift, autoscaling) = try_join!(
+            self.pods(id),
+            self.drift(id, &recorded),
+            self.autoscaling(id, last),
+        )?;
         let waiting = self.waiting(id, &pods).await?;
         let bare = match record.form {
             Form::Jobs => self.bare(id, &pods).await?,
@@ -77,9 +82,9 @@ impl KubernetesScheduler {
             counts: record.counts.clone(),
             instances,
             unplaced,
-            autoscaling: self.autoscaling(id, last).await?,
+            autoscaling,
             endpoints: parts::endpoints(&self.platform, id, &record.ports),
-            drift: self.drift(id, &recorded).await?,
+            drift,
         }))
     }
 
@@ -96,33 +101,14 @@ impl KubernetesScheduler {
         if let Some(drift) = record.drift(object) {
             return Ok(Some(drift));
         }
-        let (name, parts) = (names::name(id), &record.parts);
-        if let Some(applied) = &parts.policy {
-            let api: Api<NetworkPolicy> = self.api(id);
-            let found = within(api.get_opt(&name)).await;
-            let found = found.map_err(|error| failure(format!("cannot read {id}"), error))?;
-            let found = found.map(|found| serde_json::to_value(found.spec));
-            if let Some(drift) = changed("NetworkPolicy", &name, applied, found) {
-                return Ok(Some(drift));
-            }
-        }
-        if let Some(applied) = &parts.scaler {
-            let api: Api<HorizontalPodAutoscaler> = self.api(id);
-            let found = within(api.get_opt(&name)).await;
-            let found = found.map_err(|error| failure(format!("cannot read {id}"), error))?;
-            let found = found.map(|found| serde_json::to_value(found.spec));
-            if let Some(drift) = changed("HorizontalPodAutoscaler", &name, applied, found) {
-                return Ok(Some(drift));
-            }
-        }
-        if let Some(applied) = &parts.service {
-            let api: Api<Service> = self.api(id);
-            let found = within(api.get_opt(&name)).await;
-            let found = found.map_err(|error| failure(format!("cannot read {id}"), error))?;
-            let found = found.map(|found| serde_json::to_value(found.spec));
-            if let Some(drift) = changed("Service", &name, applied, found) {
-                return Ok(Some(drift));
-            }
+        let parts = &record.parts;
+        let (policy, scaler, service) = try_join!(
+            self.changed::<NetworkPolicy>(id, parts.policy.as_ref()),
+            self.changed::<HorizontalPodAutoscaler>(id, parts.scaler.as_ref()),
+            self.changed::<Service>(id, parts.service.as_ref()),
+        )?;
+        if let Some(drift) = policy.or(scaler).or(service) {
+            return Ok(Some(drift));
         }
         if record.form == Form::Jobs {
             let api: Api<Job> = self.api(id);
@@ -135,6 +121,26 @@ impl KubernetesScheduler {
                 .map(|name| format!("Job {name} is gone")));
         }
         Ok(None)
+    }
+
+    /// How a part of a workload is not what was applied of it, if that was.
+    async fn changed<K: Namespaced>(
+        &self,
+        id: &WorkloadId,
+        applied: Option<&Value>,
+    ) -> Result<Option<String>> {
+        let Some(applied) = applied else {
+            return Ok(None);
+        };
+        let (kind, name) = (K::kind(&()), names::name(id));
+        let found = within(self.api::<K>(id).get_opt(&name)).await;
+        let Some(found) = found.map_err(|error| failure(format!("cannot read {id}"), error))?
+        else {
+            return Ok(Some(format!("{kind} {name} is gone")));
+        };
+        let found = serde_json::to_value(found).expect("an object has string keys only");
+        let changed = difference("spec", applied, &found["spec"]);
+        Ok(changed.map(|changed| format!("{changed} of {kind} {name} is not what was applied")))
     }
 
     /// The jobs that have no pod: not yet, or not any more.
@@ -162,22 +168,6 @@ impl KubernetesScheduler {
         pods.retain(|pod| !is_over(pod));
         Ok(pods)
     }
-}
-
-/// How a part of a workload is not what was applied.
-fn changed(
-    kind: &str,
-    name: &str,
-    applied: &Value,
-    found: Option<serde_json::Result<Value>>,
-) -> Option<String> {
-    let Some(found) = found else {
-        return Some(format!("{kind} {name} is gone"));
-    };
-    let changed = difference("spec", applied, &found.unwrap_or_default())?;
-    Some(format!(
-        "{changed} of {kind} {name} is not what was applied"
-    ))
 }
 
 fn is_over(pod: &Pod) -> bool {

@@ -32,32 +32,38 @@ impl KubernetesScheduler {
         let range = range(&metadata, limits);
         // What admits pods that ask for nothing comes first and goes last, lest the other refuses them.
         if range.is_some() {
-            self.have(environment, range.clone()).await?;
+            self.have(NAME, environment, range.clone()).await?;
         }
-        self.have(environment, quota(&metadata, limits)).await?;
+        self.have(NAME, environment, quota(&metadata, limits))
+            .await?;
         if range.is_none() {
-            self.have(environment, range).await?;
+            self.have(NAME, environment, range).await?;
         }
         Ok(())
     }
 
     /// Makes or removes an object, unless it is as it is to be.
-    async fn have<K: Namespaced>(&self, environment: &Scope, wanted: Option<K>) -> Result<()> {
+    pub(super) async fn have<K: Namespaced>(
+        &self,
+        name: &str,
+        environment: &Scope,
+        wanted: Option<K>,
+    ) -> Result<()> {
         let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespaces.name(environment));
         let unable = |verb: &str, error| {
             let kind = K::kind(&());
             failure(
-                format!("cannot {verb} {kind} {NAME} of environment {environment}"),
+                format!("cannot {verb} {kind} {name} of environment {environment}"),
                 error,
             )
         };
-        let found = within(api.get_opt(NAME)).await;
+        let found = within(api.get_opt(name)).await;
         let found = found.map_err(|error| unable("read", error))?;
         match (wanted, found) {
             (None, None) => Ok(()),
             (Some(wanted), Some(found)) if is_as(&wanted, &found) => Ok(()),
             (Some(wanted), _) => self.apply(&wanted).await,
-            (None, Some(_)) => match within(api.delete(NAME, &DeleteParams::default())).await {
+            (None, Some(_)) => match within(api.delete(name, &DeleteParams::default())).await {
                 Err(error) if !is(&error, 404) => Err(unable("remove", error)),
                 _ => Ok(()),
             },
