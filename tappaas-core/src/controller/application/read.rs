@@ -3,13 +3,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Caller, Hold, Snapshot, Unreached, routes, template};
 use crate::{
     Chain, Kind, ListRequest, Name, Object, Result, Scope,
-    backend::{PeerAddress, RouteId, WorkloadId, WorkloadStatus},
+    backend::{PeerAddress, RouteId, VolumeId, WorkloadId, WorkloadStatus},
     client::Reference,
     controller::{Context, allotment::NO_SHARE, environment::LIMITS_UNSUPPORTED},
     model::{
         Application, ApplicationKey, ApplicationSpec, Build, BuildObjectSpec, Environment,
         EnvironmentSpec, Host, HostClaim, HostClaimSpec, Limits, Operation, OperationSpec, Release,
-        ReleaseSpec,
+        ReleasePhase, ReleaseSpec,
     },
 };
 
@@ -43,7 +43,7 @@ impl Context {
             workloads: BTreeMap::new(),
             remains: BTreeSet::new(),
             routes: BTreeMap::new(),
-            volumes: self.backends.volumes.list().await?,
+            volumes: Vec::new(),
             claims: BTreeMap::new(),
             peers: BTreeMap::new(),
             callers: Vec::new(),
@@ -61,7 +61,7 @@ impl Context {
             settings: self.settings.clone(),
             application,
         };
-        snapshot.volumes.retain(|volume| volume.application == *key);
+        snapshot.volumes = self.volumes(&snapshot).await?;
         snapshot.claims = self.claims(&snapshot)?;
         self.callers(&mut snapshot).await?;
         snapshot.workloads = self.workloads(&snapshot).await?;
@@ -265,6 +265,20 @@ impl Context {
         Ok(all.into_iter().collect())
     }
 
+    /// Those there are, where a release that is to be prepared needs any: a listing takes long where there are many.
+    async fn volumes(&self, snapshot: &Snapshot) -> Result<Vec<VolumeId>> {
+        let needs = |release: &Release| {
+            release.status.phase == ReleasePhase::Pending
+                && !release.spec.content.volumes.is_empty()
+        };
+        if !snapshot.releases.iter().any(needs) {
+            return Ok(Vec::new());
+        }
+        let mut all = self.backends.volumes.list().await?;
+        all.retain(|volume| volume.application == snapshot.key);
+        Ok(all)
+    }
+
     async fn workloads(&self, snapshot: &Snapshot) -> Result<BTreeMap<WorkloadId, WorkloadStatus>> {
         let known = snapshot.application.status.processes.keys().cloned();
         let open = snapshot
@@ -274,8 +288,13 @@ impl Context {
         let wanted = open
             .chain(snapshot.current())
             .flat_map(|release| template::processes(release).into_keys());
-        let release = Name::new(template::RELEASE_PROCESS)?;
-        let names: BTreeSet<Name> = known.chain(wanted).chain([release]).collect();
+        // What it wrote stays readable after it has ended; that there is one at all the status says, too.
+        let commands = snapshot.releases.iter().map(template::release_command);
+        let release = match commands.flatten().next() {
+            Some(_) => Some(Name::new(template::RELEASE_PROCESS)?),
+            None => None,
+        };
+        let names: BTreeSet<Name> = known.chain(wanted).chain(release).collect();
         let mut workloads = BTreeMap::new();
         for name in names {
             let id = routes::workload(snapshot, &name);

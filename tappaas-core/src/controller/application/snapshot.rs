@@ -33,7 +33,7 @@ pub struct Snapshot {
     pub remains: BTreeSet<WorkloadId>,
     /// What leads to it.
     pub routes: BTreeMap<RouteId, RouteStatus>,
-    /// Its volumes.
+    /// Its volumes, if a release waits for any.
     pub volumes: Vec<VolumeId>,
     /// Who owns the hosts that it has or wants.
     pub claims: BTreeMap<Host, ApplicationKey>,
