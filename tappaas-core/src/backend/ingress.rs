@@ -197,6 +197,9 @@ pub struct RouteStatus {
     /// Why it is not known that every new request sees `route`; `None` once it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending: Option<String>,
+    /// After what time `pending` may have changed, where that is known; nobody else tells of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub look_after: Option<Duration>,
     /// Endpoints no longer in the route that still have something in flight.
     pub draining: Vec<Draining>,
 }

@@ -179,6 +179,7 @@ impl Table {
             generation: route.generation,
             route,
             pending: None,
+            look_after: None,
             draining,
         })
     }

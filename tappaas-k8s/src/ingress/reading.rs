@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use kube::api::{DynamicObject, ListParams};
 use tappaas_core::{
     Chain, Error, Result,
@@ -20,13 +22,13 @@ impl KubernetesIngress {
             return Ok(None);
         };
         let route = mark::route(&self.platform, &object)?;
-        let pending = if mark::switching(&object) {
+        let (pending, look_after) = if mark::switching(&object) {
             let said = "its services are being switched; if that was cut off, apply it again";
-            Some(said.to_owned())
+            (Some(said.to_owned()), None)
         } else if !mark::labelled(&self.platform, &object, &route)? {
-            Some("somebody else changed its labels".to_owned())
+            (Some("somebody else changed its labels".to_owned()), None)
         } else {
-            self.pending(&object)
+            self.pending(&object).unzip()
         };
         Ok(Some(RouteStatus {
             generation: match pending {
@@ -35,6 +37,7 @@ impl KubernetesIngress {
             },
             route,
             pending,
+            look_after,
             draining: Vec::new(),
         }))
     }
@@ -73,16 +76,16 @@ impl KubernetesIngress {
         Ok(())
     }
 
-    /// Why new requests may see something else than an object; `None` if they do not.
-    pub(super) fn pending(&self, object: &DynamicObject) -> Option<String> {
+    /// Why new requests may see something else than an object, and when to look again; `None` if they do not.
+    pub(super) fn pending(&self, object: &DynamicObject) -> Option<(String, Duration)> {
         let uid = object.metadata.uid.as_deref().unwrap_or_default();
         if let Some(pending) = self.form.pending(object) {
-            self.settling.forget(uid);
-            return Some(pending);
+            return Some((pending, self.settling.open(uid)));
         }
         let generation = object.metadata.generation.unwrap_or_default();
         let left = self.settling.left(uid, generation)?;
-        Some(format!("proxies are given another {left:.1?} to follow"))
+        let pending = format!("proxies are given another {left:.1?} to follow");
+        Some((pending, left))
     }
 
     /// The routes whose objects have certain labels, and whose they are. Those that somebody spoilt are left out: they are one tenant's, and the others' go on.

@@ -1,6 +1,6 @@
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -8,12 +8,16 @@ use tokio::time::Instant;
 
 /// With more objects than this all wait once more.
 const KNOWN_MAX: usize = 100_000;
+/// When an object that has just been written is looked at again: a Gateway's controller is hardly quicker.
+const LOOK_MIN: Duration = Duration::from_millis(250);
 
 /// Since when objects have been as they are.
 #[derive(Debug)]
 pub(super) struct Settling {
     time: Duration,
     since: Mutex<HashMap<String, (i64, Instant)>>,
+    /// Since when objects are not accepted.
+    open: Mutex<HashMap<String, Instant>>,
 }
 
 impl Settling {
@@ -21,6 +25,7 @@ impl Settling {
         Self {
             time,
             since: Mutex::default(),
+            open: Mutex::default(),
         }
     }
 
@@ -32,7 +37,8 @@ impl Settling {
     /// How long it still takes until an object that is accepted in this generation is taken for served; `None` if it is.
     pub(super) fn left(&self, uid: &str, generation: i64) -> Option<Duration> {
         let now = Instant::now();
-        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        lock(&self.open).remove(uid);
+        let mut since = lock(&self.since);
         if since.len() >= KNOWN_MAX && !since.contains_key(uid) {
             since.clear();
         }
@@ -44,11 +50,21 @@ impl Settling {
         (!left.is_zero()).then_some(left)
     }
 
-    /// Forgets an object that is not accepted any more, or gone.
-    pub(super) fn forget(&self, uid: &str) {
-        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        since.remove(uid);
+    /// When to look again at an object that is not accepted, or not any more: the longer it has not been, the later.
+    pub(super) fn open(&self, uid: &str) -> Duration {
+        let now = Instant::now();
+        lock(&self.since).remove(uid);
+        let mut open = lock(&self.open);
+        if open.len() >= KNOWN_MAX && !open.contains_key(uid) {
+            open.clear();
+        }
+        let first = *open.entry(uid.to_owned()).or_insert(now);
+        (now - first).max(LOOK_MIN)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -65,7 +81,19 @@ mod tests {
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(settling.left("a", 1), None);
         assert_eq!(settling.left("a", 2), Some(Duration::from_secs(2)));
-        settling.forget("b");
+        settling.open("b");
         assert_eq!(settling.left("b", 1), Some(Duration::from_secs(2)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_never_accepted_is_looked_at_ever_more_seldom() {
+        let settling = Settling::new(Duration::from_secs(2));
+        for after in [250, 250, 500, 1000, 2000] {
+            let after = Duration::from_millis(after);
+            assert_eq!(settling.open("a"), after);
+            tokio::time::advance(after).await;
+        }
+        settling.left("a", 1);
+        assert_eq!(settling.open("a"), LOOK_MIN);
     }
 }

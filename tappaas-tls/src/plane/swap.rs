@@ -113,6 +113,7 @@ impl Plane {
             generation: route.route.generation,
             route: route.route.clone(),
             pending: None,
+            look_after: None,
             draining: writer
                 .draining()
                 .filter(|(of, _)| of == &id)

@@ -274,7 +274,11 @@ fn roll(snapshot: &Snapshot, goal: Option<&Release>, routing: Option<&Release>, 
     if !snapshot.stepwise && snapshot.workloads.values().any(told_by_nobody) {
         draft.wait(super::RETRY);
     }
-    if routes::pending(snapshot).next().is_some() || snapshot.workloads.values().any(drifts) {
+    let routes = snapshot.routes.values();
+    for route in routes.filter(|route| route.pending.is_some()) {
+        draft.wait(route.look_after.unwrap_or(super::RETRY).min(super::RETRY));
+    }
+    if snapshot.workloads.values().any(drifts) {
         draft.wait(super::RETRY);
     }
     let routes = routes::steps(snapshot, routes::desired(snapshot, routing, &serving));
