@@ -157,7 +157,12 @@ func startSimulated(p *place, all *processes) error {
 	if err != nil {
 		return err
 	}
-	arguments := []string{"--kubeconfig", p.file("kubeconfig"), "--manage-nodes-with-label-selector=" + simulatedLabel + "=true"}
+	arguments := []string{
+		"--kubeconfig", p.file("kubeconfig"),
+		"--manage-nodes-with-label-selector=" + simulatedLabel + "=true",
+		// Without leases nodes are thought lost after a minute, and everything on them unready.
+		"--node-lease-duration-seconds=40",
+	}
 	for _, stage := range stages {
 		arguments = append(arguments, "--config", stage)
 	}
