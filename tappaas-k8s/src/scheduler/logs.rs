@@ -54,16 +54,16 @@ impl KubernetesScheduler {
             platform: self.platform.clone(),
             request: request.clone(),
         });
-        let mut seen = Seen::new();
+        let mut read = BTreeMap::new();
         let mut lines = Vec::new();
         let tail = request.tail.unwrap_or(KEPT_MAX).min(KEPT_MAX);
         let now = self.clock.now();
-        for run in reader.runs().await?.into_iter().take(RUNS_MAX) {
+        let pods = reader.pods().await?;
+        for run in pods.iter().flat_map(runs).take(RUNS_MAX) {
             let found = reader.kept(&run).await?;
             let newest = found.iter().map(|line| line.at).max();
-            if let Some(newest) = newest.or_else(|| (tail == 0).then_some(now)) {
-                seen.insert(run.key(), newest);
-            }
+            let so_far: &mut Progress = read.entry(run.uid()).or_default();
+            so_far.last = so_far.last.max(newest).max((tail == 0).then_some(now));
             lines.extend(found);
             lines.sort_by_key(|line: &LogLine| line.at);
             lines.drain(..lines.len().saturating_sub(tail));
@@ -73,15 +73,20 @@ impl KubernetesScheduler {
             return Ok(kept.boxed());
         }
         let (sender, receiver) = mpsc::channel(LINES_MAX);
-        tokio::spawn(reader.follow(seen, sender));
+        tokio::spawn(reader.follow(read, sender));
         Ok(kept.chain(ReceiverStream::new(receiver)).boxed())
     }
 }
 
-/// The time of the last line that was read of each run.
-type Seen = BTreeMap<Key, Timestamp>;
-/// A pod's uid and how often its container was started again.
-type Key = (String, i32);
+/// How far the runs of a pod were read.
+#[derive(Clone, Copy, Default)]
+struct Progress {
+    /// The time of the last line. Nothing from before is told again, whichever run it is said to be of: a container may be started again
+    /// between the look at its pod and the reading.
+    last: Option<Timestamp>,
+    /// The newest run that was read to its end.
+    done: Option<i32>,
+}
 
 /// One run of a pod's container.
 struct Run {
@@ -94,8 +99,8 @@ struct Run {
 }
 
 impl Run {
-    fn key(&self) -> Key {
-        (self.pod.uid().unwrap_or_default(), self.number)
+    fn uid(&self) -> String {
+        self.pod.uid().unwrap_or_default()
     }
 }
 
@@ -106,70 +111,89 @@ struct Reader {
 }
 
 impl Reader {
-    /// Follows every run there is and will be, each by a task of its own, until nobody listens any more.
-    async fn follow(self: Arc<Self>, mut seen: Seen, to: mpsc::Sender<Result<LogLine>>) {
+    /// Follows every run there is and will be, those of each pod by a task of its own, until nobody listens any more.
+    async fn follow(
+        self: Arc<Self>,
+        mut read: BTreeMap<String, Progress>,
+        to: mpsc::Sender<Result<LogLine>>,
+    ) {
         let mut followed = JoinSet::new();
-        let (mut following, mut done) = (BTreeSet::new(), BTreeSet::new());
+        let mut following = BTreeSet::new();
         // Dropping the tasks ends them.
         while !to.is_closed() {
-            let runs = match self.runs().await {
-                Ok(runs) => runs,
-                Err(error) if error.kind().retryable() => Vec::new(),
+            let pods = match self.pods().await {
+                Ok(pods) => pods,
+                Err(error) if error.kind().retryable() => {
+                    tokio::time::sleep(PERIOD).await;
+                    continue;
+                }
                 Err(error) => {
                     to.send(Err(error)).await.ok();
                     return;
                 }
             };
-            let present: Vec<_> = runs.iter().map(Run::key).collect();
-            for run in runs.into_iter().take(RUNS_MAX) {
-                // What is over and was read is not read again.
-                let over = run.over && done.contains(&run.key());
-                if !over && following.insert(run.key()) {
-                    if run.over {
-                        done.insert(run.key());
-                    }
-                    let after = seen.get(&run.key()).copied();
-                    followed.spawn(Arc::clone(&self).follow_run(run, after, to.clone()));
+            for pod in pods.iter().take(RUNS_MAX) {
+                let uid = pod.uid().unwrap_or_default();
+                let so_far = read.get(&uid).copied().unwrap_or_default();
+                let mut more = runs(pod);
+                more.retain(|run| Some(run.number) > so_far.done);
+                if !more.is_empty() && following.insert(uid) {
+                    followed.spawn(Arc::clone(&self).follow_runs(more, so_far, to.clone()));
                 }
             }
             tokio::time::sleep(PERIOD).await;
-            while let Some(Ok((key, last))) = followed.try_join_next() {
-                following.remove(&key);
-                seen.extend(last.map(|last| (key, last)));
+            while let Some(Ok((uid, so_far))) = followed.try_join_next() {
+                following.remove(&uid);
+                read.insert(uid, so_far);
             }
             // Of what is gone nothing is remembered.
-            let there: BTreeSet<_> = present.into_iter().collect();
-            seen.retain(|key, _| there.contains(key));
-            done.retain(|key| there.contains(key));
+            let there: BTreeSet<_> = pods.iter().filter_map(kube::ResourceExt::uid).collect();
+            read.retain(|uid, _| there.contains(uid));
         }
     }
 
-    /// Follows a run to its end, and returns the time of the last line.
-    async fn follow_run(
+    /// Follows runs of one pod, one after the other.
+    async fn follow_runs(
         self: Arc<Self>,
-        run: Run,
-        after: Option<Timestamp>,
+        runs: Vec<Run>,
+        mut so_far: Progress,
         to: mpsc::Sender<Result<LogLine>>,
-    ) -> (Key, Option<Timestamp>) {
-        let mut last = after;
-        let parameters = self.parameters(&run, after, true);
+    ) -> (String, Progress) {
+        let uid = runs[0].uid();
+        for run in runs {
+            let read = self.follow_run(&run, &mut so_far.last, &to).await;
+            if read && run.over {
+                so_far.done = Some(run.number);
+            }
+        }
+        (uid, so_far)
+    }
+
+    /// Follows a run to its end. `false` if it could not be read, and may be later.
+    async fn follow_run(
+        &self,
+        run: &Run,
+        last: &mut Option<Timestamp>,
+        to: &mpsc::Sender<Result<LogLine>>,
+    ) -> bool {
+        let parameters = self.parameters(run, *last, true);
         let name = run.pod.name_any();
-        let told = self.api.log_stream(&name, &parameters);
-        // It has not begun, or has gone; if it is there it is tried again.
-        let Ok(told) = within(told).await else {
-            return (run.key(), last);
+        let told = match within(self.api.log_stream(&name, &parameters)).await {
+            Ok(told) => told,
+            // It has not begun, or its node has forgotten it.
+            Err(error) => return is(&error, 400) || is(&error, 404),
         };
         let mut lines = std::pin::pin!(parsed(told, origin(&run.pod)));
         while let Some(line) = lines.next().await {
             if last.is_some_and(|last| line.at <= last) || self.is_early(&line) {
                 continue;
             }
-            last = Some(line.at);
+            *last = Some(line.at);
             if to.send(Ok(line)).await.is_err() {
                 break;
             }
         }
-        (run.key(), last)
+        true
     }
 
     /// The lines of a run that its node keeps.
@@ -216,11 +240,6 @@ impl Reader {
             timestamps: true,
             ..LogParams::default()
         }
-    }
-
-    /// The runs of which something may be kept.
-    async fn runs(&self) -> Result<Vec<Run>> {
-        Ok(self.pods().await?.iter().flat_map(runs).collect())
     }
 
     async fn pods(&self) -> Result<Vec<Pod>> {

@@ -124,8 +124,8 @@ pub async fn what_cannot_be_placed_is_a_value_with_reasons(
     template.placement.node_labels.extend([label]);
     stage.apply(&[(3, 2, &template)]).await?;
     let status = stage
-        .until("the instances are unplaced", |status| {
-            !status.unplaced.is_empty()
+        .until("two instances are unplaced", |status| {
+            status.unplaced.iter().map(|it| it.missing).sum::<u32>() == 2
         })
         .await?;
     let [unplaced] = status.unplaced.as_slice() else {

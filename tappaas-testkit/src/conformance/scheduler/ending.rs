@@ -92,6 +92,10 @@ pub async fn a_process_that_ends_is_started_again_with_growing_delays(
     for line in starts {
         times.push(line?.at);
     }
+    ensure!(
+        times.is_sorted_by(|one, next| one < next),
+        "a line was told twice, or before its time: {times:?}"
+    );
     let first = times[1].duration_since(times[0]);
     let last = times[STARTS - 1].duration_since(times[STARTS - 2]);
     ensure!(
