@@ -90,6 +90,7 @@ async fn a_quiet_operator_asks_for_nothing_but_its_lease() {
     let mut more = BTreeMap::new();
     let quiet = until("the operator is quiet", async || {
         let before = asked();
+        assert!(!before.is_empty(), "requests are counted");
         sleep(QUIET).await;
         more = asked();
         more.retain(|what, count| {

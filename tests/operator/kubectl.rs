@@ -3,10 +3,9 @@
 use serde_json::json;
 use tappaas_testkit::conformance::until;
 
-use crate::world::{READY, World};
+use crate::world::{READY, UNREADY, World};
 
 const ENVIRONMENT: &str = "acme.shop.production";
-const UNREADY: &str = ".status.conditions[?(@.type==\"Ready\")].message";
 const BUILT: &str = ".status.conditions[?(@.type==\"Built\")].reason";
 
 #[tokio::test]

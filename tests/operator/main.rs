@@ -7,6 +7,7 @@ mod image;
 mod inside;
 mod isolation;
 mod kubectl;
+mod losses;
 mod tenancy;
 mod trouble;
 mod world;

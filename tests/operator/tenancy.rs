@@ -3,11 +3,10 @@
 use serde_json::{Value, json};
 use tappaas_testkit::conformance::until;
 
-use crate::world::{READY, World};
+use crate::world::{READY, UNREADY, World};
 
 const PRODUCTION: &str = "acme.shop.production";
 const STAGING: &str = "acme.shop.staging";
-const WHY: &str = ".status.conditions[?(@.type==\"Ready\")].message";
 
 fn instances(most: u32) -> Value {
     json!({ "limits": { "instances": most } })
@@ -44,7 +43,7 @@ async fn a_tenant_shares_out_its_limits_and_its_domain() {
     apply("Environment", STAGING, &instances(3));
     cluster.wait("default", &staging, READY, "False").await;
     let why = "the 2 that tenant acme has left of 5";
-    cluster.tells("default", &staging, WHY, why).await;
+    cluster.tells("default", &staging, UNREADY, why).await;
     let namespaces = cluster.kubectl(&["get", "namespaces", "-o=name"]);
     assert!(!namespaces.contains("tappaas-shop-staging"), "{namespaces}");
     apply("Environment", PRODUCTION, &instances(2));
@@ -61,7 +60,7 @@ async fn a_tenant_shares_out_its_limits_and_its_domain() {
         cluster.kubectl(&["delete", outer, "--wait=false"]);
         cluster.wait("default", outer, READY, "False").await;
         let why = "is removed once nothing needs it";
-        cluster.tells("default", outer, WHY, why).await;
+        cluster.tells("default", outer, UNREADY, why).await;
     }
     cluster.answers(&host, "hello /").await;
     cluster.kubectl(&["delete", "-n", &namespace, &object, "--timeout=120s"]);

@@ -220,6 +220,7 @@ impl World {
 
 /// Where the condition of readiness says whether it is so.
 pub(crate) const READY: &str = ".status.conditions[?(@.type==\"Ready\")].status";
+pub(crate) const UNREADY: &str = ".status.conditions[?(@.type==\"Ready\")].message";
 
 /// What every operator here is told: where the testbed's gateway is, and which names are its own.
 fn arguments(name: &str) -> Vec<String> {
@@ -270,6 +271,13 @@ impl Operator {
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Waits until it has given up, and answers why.
+    pub(crate) fn fails(mut self) -> String {
+        let status = self.child.wait().unwrap();
+        assert!(!status.success(), "{}", self.log());
+        self.log()
     }
 
     /// Tells it to end, and waits until it has.

@@ -176,7 +176,10 @@ impl KubernetesScheduler {
         let bounds = workload.autoscale.as_ref();
         let scaler = bounds.map(|bounds| autoscaling::scaler(&self.platform, id, bounds));
         self.namespaces.provide(&id.application.scope()).await?;
-        let (denied, account) = (denied(&self.platform, id), parts::account(&self.platform, id));
+        let (denied, account) = (
+            denied(&self.platform, id),
+            parts::account(&self.platform, id),
+        );
         let scope = id.application.scope();
         try_join!(
             self.have(DENIED, &scope, Some(denied)),

@@ -385,7 +385,11 @@ fn reason(
                 .filter(|text| !text.is_empty())
                 .unwrap_or_else(|| ended(container)),
         ),
-        (InstanceState::Running, None) => Some(unready(pod)),
+        (InstanceState::Running, None) => Some(match container {
+            // As the kubelet saw it last: it is the cluster that heard no more of the kubelet.
+            Some(one) if one.ready => lost(pod),
+            _ => unready(pod),
+        }),
         (InstanceState::Starting | InstanceState::CrashLoop, None) => match container {
             Some(one) if terminated(one).is_some() => Some(ended(container)),
             _ => Some("its image is fetched, its sandbox is made".to_owned()),
@@ -404,6 +408,11 @@ fn ended(container: Option<&ContainerStatus>) -> String {
         true => how,
         false => format!("{how}; it wrote last: {last}"),
     }
+}
+
+fn lost(pod: &Pod) -> String {
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+    format!("its node, {}, does not answer", node.unwrap_or_default())
 }
 
 fn unready(pod: &Pod) -> String {
