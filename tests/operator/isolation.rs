@@ -130,7 +130,7 @@ async fn what_no_application_can_be_is_refused_before_it_is_kept() {
         let mut named = plain();
         named["metadata"]["name"] = json!(name);
         let refused = try_apply(&named, &[]).unwrap_err();
-        assert!(refused.contains("an application is called by"), "{refused}");
+        assert!(refused.contains("it is called by"), "{refused}");
     }
     for name in ["mallory.shop", "mallory.shop.production.more", "a.b..c"] {
         let metadata = json!({ "name": name });
