@@ -165,7 +165,7 @@ impl Context {
 /// What an environment was given, whatever it asks for: also of one that nobody can read.
 fn granted(environment: &Object) -> Result<Limits> {
     let limits = environment.status.get("limits").cloned();
-    let limits = limits.map_or(Ok(Limits::default()), serde_json::from_value);
+    let limits = limits.map_or_else(|| Ok(Limits::default()), serde_json::from_value);
     limits.map_err(|error| {
         let key = environment.key();
         Error::internal(format!("what {key} was given cannot be read")).with_source(error)

@@ -25,7 +25,7 @@ impl Context {
         };
         if let Some(status) = self.unreadable_status(&object, &error) {
             object.status = status;
-            let unchanged = Precondition::Revision(object.metadata.revision.clone());
+            let unchanged = Precondition::Revision(object.metadata.revision);
             self.store.put_status(object, unchanged).await?;
         }
         Ok(true)

@@ -225,6 +225,17 @@ impl KubernetesScheduler {
         if form == Form::Jobs {
             self.write_jobs(id, set, &pods).await?;
         }
+        self.forget_before(id, form, &secret, recorded).await
+    }
+
+    /// Removes what was recorded before of what is made in another way now, and environments that nothing uses any more.
+    async fn forget_before(
+        &self,
+        id: &WorkloadId,
+        form: Form,
+        secret: &str,
+        recorded: &[Recorded],
+    ) -> Result<()> {
         for other in recorded.iter().filter(|other| other.record.form != form) {
             self.remove_form(id, other.record.form).await?;
         }
@@ -234,7 +245,7 @@ impl KubernetesScheduler {
         let before = recorded
             .iter()
             .filter_map(|recorded| recorded.record.environment());
-        let kept: Vec<_> = before.chain([secret.as_str()]).collect();
+        let kept: Vec<_> = before.chain([secret]).collect();
         self.forget_environments(id, &kept).await
     }
 
