@@ -83,6 +83,9 @@ func startControllers(p *place, all *processes) error {
 		"--use-service-account-credentials=true",
 		"--service-account-private-key-file="+p.file("pki", "accounts.key"),
 		"--root-ca-file="+p.file("pki", "authority.crt"),
+		// With two cores its view of slices lags behind their pods. Each look too early doubles the time until the next, up to a quarter
+		// of an hour in which a service leads to pods that are gone; so that changes are gathered before it looks.
+		"--endpointslice-updates-batch-period=500ms",
 	); err != nil {
 		return err
 	}
