@@ -140,7 +140,7 @@ impl Cluster {
         Ok((status.unwrap_or(0), body.to_owned()))
     }
 
-    /// Waits until a host answers with a body that begins like this.
+    /// Waits until a host answers with a body that has these words.
     pub(crate) async fn answers(&self, host: &str, body: &str) {
         let what = format!("{host} answers {body}");
         let answered = until(&what, async || {
@@ -149,6 +149,17 @@ impl Cluster {
                 .ok()
                 .filter(|(status, found)| *status == 200 && found.contains(body)))
         });
-        answered.await.unwrap();
+        if let Err(error) = answered.await {
+            let page = self.page(host);
+            let behind = [
+                "get",
+                "pods,services,endpointslices,httproutes,events",
+                "-A",
+                "-o=wide",
+            ];
+            let behind = self.try_kubectl(&behind, "");
+            let behind = behind.unwrap_or_else(|error| error);
+            panic!("{error:?}\nit answers {page:?}, and this is behind it:\n{behind}");
+        }
     }
 }

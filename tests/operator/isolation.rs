@@ -70,12 +70,13 @@ async fn an_application_reaches_nothing_of_another_tenant_and_learns_nothing_of_
         let binding = json!({ "db": { "application": to, "process": "web" } });
         let said = tenants.refusal(name, |content| {
             content["bindings"] = binding.clone();
+            content["processes"]["web"]["command"]["exec"] = json!(["/program", "idle"]);
             content["rollout"]["deadlineSeconds"] = json!(1);
         });
         let said = said.await.replace(to, "it");
         // How far the instance came in that second is another matter.
-        let (said, _) = said.split_once(" instances ready").unwrap();
-        said.to_owned()
+        let (before, _) = said.split_once(" instances ready").expect(&said);
+        before.to_owned()
     };
     assert_eq!(
         bound("bound", "target").await,
