@@ -37,10 +37,9 @@ impl Reconcile for GarbageController {
     async fn wakes(&self) -> Result<BoxStream<'static, Key>> {
         let client = &self.context.client;
         let kinds = [Kind::Release, Kind::Build, Kind::Operation];
-        Ok(stream::select_all(
-            kinds.map(|kind| wakes::objects(client, kind, wakes::named_application)),
-        )
-        .boxed())
+        let named = kinds.map(|kind| wakes::objects(client, kind, wakes::named_application));
+        let own = wakes::objects(client, Kind::Application, wakes::gone);
+        Ok(stream::select_all(named.into_iter().chain([own])).boxed())
     }
 
     fn all(&self) -> Vec<Key> {
@@ -62,7 +61,8 @@ impl Reconcile for GarbageController {
 }
 
 impl GarbageController {
-    /// Deletes what an application left behind that is gone. The store is asked after the listing, so that nothing made since is meant.
+    /// Deletes what an application left behind that is gone. The store is asked after the listing, so that nothing made since is meant;
+    /// not at all if it is known to be there, for its end is told, too.
     async fn drop_orphans(&self, key: &ApplicationKey) -> Result<()> {
         let releases = self.context.releases(key).into_iter();
         let builds = self.context.builds(key).into_iter();
@@ -70,12 +70,19 @@ impl GarbageController {
             .map(|release| (Old::of(&release), release.metadata.owners))
             .chain(builds.map(|build| (Old::of(&build), build.metadata.owners)))
             .collect();
+        let client = &self.context.client;
+        let known = client.get::<ApplicationSpec>(&key.scope(), key.name.as_str());
+        let known = known.ok().flatten().map(|known| known.metadata.uid);
+        if listed
+            .iter()
+            .all(|(_, owners)| is_owned(owners, known.as_deref()))
+        {
+            return Ok(());
+        }
         let owner = self.context.store.get(&key.object()).await?;
         let uid = owner.map(|owner| owner.metadata.uid);
         for (object, owners) in listed {
-            let alive =
-                owners.is_empty() || owners.iter().any(|owner| Some(&owner.uid) == uid.as_ref());
-            if !alive {
+            if !is_owned(&owners, uid.as_deref()) {
                 self.delete(object).await?;
             }
         }
@@ -133,6 +140,11 @@ impl GarbageController {
             .chain(old_operations.into_iter().map(|(_, old)| old))
             .collect())
     }
+}
+
+/// Nobody owns it, or an application does that has this uid.
+fn is_owned(owners: &[Owner], uid: Option<&str>) -> bool {
+    owners.is_empty() || owners.iter().any(|owner| Some(owner.uid.as_str()) == uid)
 }
 
 /// An object as it was listed.

@@ -50,6 +50,14 @@ pub(super) fn named_application(_: &Client, object: Option<&Held>, key: &Key) ->
         .collect()
 }
 
+/// What is gone.
+pub(super) fn gone(_: &Client, object: Option<&Held>, key: &Key) -> Vec<Key> {
+    match object {
+        Some(_) => Vec::new(),
+        None => vec![key.clone()],
+    }
+}
+
 /// The applications in an environment.
 pub(super) fn applications_inside(client: &Client, _: Option<&Held>, key: &Key) -> Vec<Key> {
     match (key.scope.names(), Name::new(&key.name)) {

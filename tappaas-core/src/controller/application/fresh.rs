@@ -1,4 +1,4 @@
-use super::{Snapshot, release_name};
+use super::{Snapshot, Step, release_name};
 use crate::{
     Error, Key, Kind, Object, Result, Scope,
     backend::Frontend,
@@ -18,18 +18,13 @@ impl Context {
     }
 
     /// Refuses a snapshot of an application that is another one by now, or that lacks the end of its history or one of its hosts.
-    pub(super) async fn check_fresh(&self, snapshot: &Snapshot) -> Result<()> {
-        let application = &snapshot.application.metadata;
-        let key = snapshot.key.object();
-        match self.store.get(&key).await? {
-            Some(stored) if stored.metadata.revision == application.revision => {}
-            Some(stored) => return Err(self.behind(&stored).await),
-            None => {
-                self.client.doubt(key.kind);
-                return Err(Error::conflict(format!("{key} is gone")));
-            }
+    ///
+    /// A plan whose first step writes the application by compare-and-swap refuses the former by itself.
+    pub(super) async fn check_fresh(&self, snapshot: &Snapshot, first: &Step) -> Result<()> {
+        if !first.compares() {
+            self.check_same(snapshot).await?;
         }
-        if application.deletion.is_some() {
+        if snapshot.application.metadata.deletion.is_some() {
             return Ok(());
         }
         if let Some(version) = unknown(snapshot) {
@@ -43,6 +38,20 @@ impl Context {
             self.check_shown(&key, |_| true).await?;
         }
         Ok(())
+    }
+
+    /// Refuses a snapshot of an application that is another one by now.
+    pub(super) async fn check_same(&self, snapshot: &Snapshot) -> Result<()> {
+        let key = snapshot.key.object();
+        let planned = snapshot.application.metadata.revision;
+        match self.store.get(&key).await? {
+            Some(stored) if stored.metadata.revision == planned => Ok(()),
+            Some(stored) => Err(self.behind(&stored).await),
+            None => {
+                self.client.doubt(key.kind);
+                Err(Error::conflict(format!("{key} is gone")))
+            }
+        }
     }
 
     /// Refuses to overlook an object that the store has otherwise than the cache, if it counts.

@@ -75,13 +75,14 @@ impl Reconcile for ApplicationController {
             return Ok(None);
         };
         let plan = plan(&snapshot);
-        if !plan.steps.is_empty() {
-            self.context.check_fresh(&snapshot).await?;
+        if let Some(first) = plan.steps.first() {
+            self.context.check_fresh(&snapshot, first).await?;
         }
         let (mut acted, mut next) = (false, plan.next);
         for step in plan.steps {
             tracing::debug!(application = %key, %step, "execute");
             let (inner, repeats) = (step.is_inner_route(), snapshot.repeats(&step));
+            let compares = step.compares();
             let tried = snapshot.tried(&step);
             match self.context.execute(&snapshot, step).await {
                 Ok(()) => acted |= !repeats,
@@ -100,7 +101,12 @@ impl Reconcile for ApplicationController {
                     }
                     return Ok(Some(Duration::ZERO));
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    if compares && error.kind() == ErrorKind::Conflict {
+                        self.context.check_same(&snapshot).await?;
+                    }
+                    return Err(error);
+                }
             }
         }
         // What was done is news to plan from, though nobody else may tell of it.

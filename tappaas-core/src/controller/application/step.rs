@@ -73,6 +73,11 @@ pub enum Step {
 }
 
 impl Step {
+    /// Says whether this is refused if the application is not as it was planned from.
+    pub(super) fn compares(&self) -> bool {
+        matches!(self, Self::Adopt { .. } | Self::SetStatus(_))
+    }
+
     /// Says whether this makes a way in for another application.
     pub(super) fn is_inner_route(&self) -> bool {
         let inner = |route: &Route| matches!(route.frontend, Frontend::Inner { .. });

@@ -46,9 +46,9 @@ async fn the_releases_of_an_application_made_anew_are_kept() {
         &world,
         |question| matches!(question, Question::Got(asked) if *asked == key("web").object()),
     );
-    // Any change of a release has the collector look.
+    // Of a release whose owner is not known the collector asks whether it is there.
     let mut release = world.releases("web").pop().unwrap();
-    release.metadata.labels.insert("a".into(), "b".into());
+    release.metadata.owners[0].uid = "another".to_owned();
     world.platform.client().update(&release).await.unwrap();
     came.notified().await;
     let accepted = world.platform.destroy(&key("web")).await.unwrap();

@@ -1,8 +1,11 @@
 //! Backends that a test can hold up or refuse, question by question.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -38,7 +41,12 @@ type Rule = Arc<dyn Fn(Question) -> Answer + Send + Sync>;
 pub(super) struct Guard {
     rule: Arc<Mutex<Option<Rule>>>,
     keeps_limits: Arc<AtomicBool>,
+    pending: Arc<Mutex<Option<Pending>>>,
 }
+
+/// That every route is pending, and after what time that may pass by itself.
+#[derive(Clone, Copy)]
+pub(super) struct Pending(pub(super) Option<Duration>);
 
 impl Guard {
     /// From now on a question is asked once `rule` said yes; an error is the answer.
@@ -53,6 +61,11 @@ impl Guard {
     /// From now on everything may be asked.
     pub(super) fn open(&self) {
         *self.rule.lock().unwrap() = None;
+    }
+
+    /// From now on the ingress says of every route that it is pending, or is not.
+    pub(super) fn keep_pending(&self, pending: Option<Pending>) {
+        *self.pending.lock().unwrap() = pending;
     }
 
     /// From now on the scheduler says that it keeps limits, though it counts nothing.
@@ -183,7 +196,14 @@ impl<T: IngressProvider + ?Sized> IngressProvider for Guarded<T> {
     }
 
     async fn observe(&self, id: &RouteId) -> Result<Option<RouteStatus>> {
-        self.inner.observe(id).await
+        let mut found = self.inner.observe(id).await?;
+        let pending = *self.guard.pending.lock().unwrap();
+        if let (Some(found), Some(Pending(look_after))) = (&mut found, pending) {
+            found.generation = 0;
+            found.pending = Some("nobody has looked at it".to_owned());
+            found.look_after = look_after;
+        }
+        Ok(found)
     }
 
     async fn list(&self) -> Result<Vec<RouteId>> {
