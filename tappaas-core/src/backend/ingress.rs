@@ -197,11 +197,18 @@ pub struct RouteStatus {
     /// Why it is not known that every new request sees `route`; `None` once it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending: Option<String>,
-    /// After what time `pending` may have changed, where that is known; nobody else tells of it.
+    /// After what time `pending` may have passed by itself, of which nobody tells. `None`: applying the route again is what may help.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub look_after: Option<Duration>,
     /// Endpoints no longer in the route that still have something in flight.
     pub draining: Vec<Draining>,
+}
+
+impl RouteStatus {
+    /// Says whether the route has to be applied again: nobody may have done it, or somebody may have undone it.
+    pub fn is_undone(&self) -> bool {
+        self.pending.is_some() && self.look_after.is_none()
+    }
 }
 
 /// An endpoint on its way out.

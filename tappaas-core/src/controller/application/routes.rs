@@ -118,8 +118,7 @@ pub(super) fn steps(snapshot: &Snapshot, desired: Vec<Route>) -> Vec<Step> {
         if !same {
             route.generation = last.map_or(0, |last| last.generation) + 1;
             steps.push(Step::ApplyRoute(Box::new(route)));
-        } else if let Some(status) = observed.get(&route.id).filter(|s| s.pending.is_some()) {
-            // Nobody may have done it, or somebody may have undone it.
+        } else if let Some(status) = observed.get(&route.id).filter(|s| s.is_undone()) {
             steps.push(Step::ApplyRoute(Box::new(status.route.clone())));
         }
     }

@@ -9,6 +9,7 @@ mod garbage;
 mod guarded;
 mod hosts;
 mod limits;
+mod pending;
 mod refusals;
 mod rollouts;
 mod scaling;
