@@ -78,7 +78,9 @@ impl Operator {
         let scheduler =
             KubernetesScheduler::new(client.clone(), own.clone(), settings, clock.clone());
         let settings = config.ingress.clone();
-        let ingress = KubernetesIngress::connect(client.clone(), own.clone(), settings).await?;
+        let ingress =
+            KubernetesIngress::connect(client.clone(), own.clone(), settings, clock.clone())
+                .await?;
         let images: Arc<dyn Registry> = match &config.registry {
             Some(asked) => Arc::new(registry::Registry::new(asked.clone(), &[])?),
             None => Arc::new(NoRegistry),

@@ -204,7 +204,8 @@ impl Ground {
             IngressConfig::Kubernetes(settings) => {
                 let client = self.cluster()?;
                 let (own, settings) = (self.own()?, settings.clone());
-                let ingress = tappaas_k8s::KubernetesIngress::connect(client, own, settings);
+                let clock = self.clock.clone();
+                let ingress = tappaas_k8s::KubernetesIngress::connect(client, own, settings, clock);
                 Ok(Routing {
                     ingress: Arc::new(ingress.await?),
                     edge: None,

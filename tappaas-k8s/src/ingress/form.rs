@@ -104,9 +104,11 @@ impl Form {
     }
 
     /// Why an object is not served as it was written; `None` if it is, as far as anybody tells.
-    pub(super) fn pending(&self, object: &DynamicObject) -> Option<String> {
+    pub(super) fn unserved(&self, object: &DynamicObject) -> Option<Unserved> {
         if let Some(field) = self.fields().iter().find(|field| !ours(object, field)) {
-            return Some(format!("somebody else changed its `spec.{field}`"));
+            return Some(Unserved::refused(format!(
+                "somebody else changed its `spec.{field}`"
+            )));
         }
         let Self::Gateway { gateway, .. } = self else {
             return None;
@@ -116,10 +118,13 @@ impl Form {
         let status = Option::<http_route::HttpRouteStatus>::deserialize(status);
         let status = match status {
             Ok(status) => status.unwrap_or_default(),
-            Err(error) => return Some(format!("its status cannot be read: {error}")),
+            Err(error) => {
+                let why = format!("its status cannot be read: {error}");
+                return Some(Unserved::refused(why));
+            }
         };
         let namespace = metadata.namespace.as_deref().unwrap_or_default();
-        status.pending(gateway, namespace, metadata.generation.unwrap_or_default())
+        status.unserved(gateway, namespace, metadata.generation.unwrap_or_default())
     }
 
     /// The fields of the spec that are written.
@@ -128,6 +133,24 @@ impl Form {
             Self::Gateway { .. } => &["hostnames", "parentRefs", "rules"],
             Self::Ingress { .. } => &["ingressClassName", "rules"],
         }
+    }
+}
+
+/// Why an object is not served.
+#[derive(Debug)]
+pub(super) struct Unserved {
+    pub(super) why: String,
+    /// Nobody has looked at it yet, which comes by itself; else applying it again may help.
+    pub(super) passes: bool,
+}
+
+impl Unserved {
+    pub(super) fn unseen(why: String) -> Self {
+        Self { why, passes: true }
+    }
+
+    pub(super) fn refused(why: String) -> Self {
+        Self { why, passes: false }
     }
 }
 

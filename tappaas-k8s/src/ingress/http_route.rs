@@ -9,6 +9,7 @@ use tappaas_core::{
 
 use super::{
     Gateway,
+    form::Unserved,
     redirect::{self, Destination},
     shares::{Service, nobody, shares},
 };
@@ -170,31 +171,35 @@ pub(super) fn spec(
 
 impl HttpRouteStatus {
     /// Why a Gateway does not serve this generation of a route in a namespace; `None` if it has accepted it.
-    pub(super) fn pending(
+    pub(super) fn unserved(
         &self,
         gateway: &Gateway,
         namespace: &str,
         generation: i64,
-    ) -> Option<String> {
+    ) -> Option<Unserved> {
         let mut said = self
             .parents
             .iter()
             .filter(|parent| parent.parent_ref.is(gateway, namespace))
             .peekable();
         if said.peek().is_none() {
-            return Some(format!("nobody has said anything of it for {gateway}"));
+            let why = format!("nobody has said anything of it for {gateway}");
+            return Some(Unserved::unseen(why));
         }
-        said.find_map(|parent| missing(&parent.conditions, generation))
-            .map(|missing| format!("{gateway} {missing}"))
+        let missing = said.find_map(|parent| missing(&parent.conditions, generation))?;
+        Some(Unserved {
+            why: format!("{gateway} {}", missing.why),
+            ..missing
+        })
     }
 }
 
 /// What keeps a parent from serving a generation, to be read after its name.
-fn missing(conditions: &[Condition], generation: i64) -> Option<String> {
+fn missing(conditions: &[Condition], generation: i64) -> Option<Unserved> {
     let of = |type_: &str| conditions.iter().find(|one| one.type_ == type_);
     let current = |one: &&Condition| one.observed_generation.is_none_or(|of| of >= generation);
     let Some(accepted) = of("Accepted").filter(current) else {
-        return Some("has not looked at it yet".to_owned());
+        return Some(Unserved::unseen("has not looked at it yet".to_owned()));
     };
     let wanted = [
         (Some(accepted), "True"),
@@ -206,11 +211,13 @@ fn missing(conditions: &[Condition], generation: i64) -> Option<String> {
         .into_iter()
         .filter_map(|(one, wanted)| Some((one?, wanted)));
     known.find_map(|(one, wanted)| match current(&one) {
-        false => Some("has not looked at all of it yet".to_owned()),
-        true if one.status != wanted => Some(format!(
+        false => Some(Unserved::unseen(
+            "has not looked at all of it yet".to_owned(),
+        )),
+        true if one.status != wanted => Some(Unserved::refused(format!(
             "does not serve it: {} is {} ({}): {}",
             one.type_, one.status, one.reason, one.message
-        )),
+        ))),
         true => None,
     })
 }
@@ -362,51 +369,60 @@ mod tests {
             "message": "it is so", "lastTransitionTime": "2026-01-02T03:04:05Z" })
     }
 
-    fn pending(name: &str, conditions: &[Value]) -> Option<String> {
+    fn unserved(name: &str, conditions: &[Value]) -> Option<Unserved> {
         let parent = json!({ "namespace": "edge", "name": name });
         let status = json!({ "parents": [{ "parentRef": parent, "controllerName": "x.example/y", "conditions": conditions }] });
         let status: HttpRouteStatus = serde_json::from_value(status).unwrap();
-        status.pending(&gateway(), "own", 3)
+        status.unserved(&gateway(), "own", 3)
     }
 
     #[test]
     fn a_route_is_served_once_its_gateway_has_accepted_this_generation() {
         let [accepted, resolved] =
             ["Accepted", "ResolvedRefs"].map(|kind| condition(kind, "True", 3));
-        assert_eq!(
-            pending("public", &[accepted.clone(), resolved.clone()]),
-            None
-        );
-        for (name, conditions, word) in [
-            ("other", vec![accepted.clone(), resolved.clone()], "nobody"),
-            ("public", vec![], "looked"),
+        assert!(unserved("public", &[accepted.clone(), resolved.clone()]).is_none());
+        for (name, conditions, word, passes) in [
+            (
+                "other",
+                vec![accepted.clone(), resolved.clone()],
+                "nobody",
+                true,
+            ),
+            ("public", vec![], "looked", true),
             (
                 "public",
                 vec![condition("Accepted", "True", 2), resolved.clone()],
                 "looked",
+                true,
             ),
             (
                 "public",
                 vec![accepted.clone(), condition("ResolvedRefs", "True", 2)],
                 "looked",
+                true,
             ),
             (
                 "public",
                 vec![condition("Accepted", "False", 3), resolved.clone()],
                 "it is so",
+                false,
             ),
             (
                 "public",
                 vec![accepted.clone(), condition("ResolvedRefs", "False", 3)],
                 "Because",
+                false,
             ),
             (
                 "public",
                 vec![accepted, resolved, condition("PartiallyInvalid", "True", 3)],
                 "PartiallyInvalid",
+                false,
             ),
         ] {
-            let said = pending(name, &conditions).expect(word);
+            let unserved = unserved(name, &conditions).expect(word);
+            assert_eq!(unserved.passes, passes, "{unserved:?}");
+            let said = unserved.why;
             assert!(
                 said.contains(word) && said.contains("edge/public"),
                 "{said}"

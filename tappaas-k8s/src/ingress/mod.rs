@@ -14,13 +14,13 @@ mod switching;
 mod testing;
 mod writing;
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use kube::{Api, Client, api::DynamicObject};
 use tappaas_core::{
-    Result,
+    Clock, Result,
     backend::{IngressCapabilities, IngressProvider, Route, RouteId, RouteStatus, Signal},
 };
 
@@ -80,6 +80,7 @@ pub struct KubernetesIngress {
     form: Form,
     namespaces: Namespaces,
     settling: Settling,
+    clock: Arc<dyn Clock>,
 }
 
 impl KubernetesIngress {
@@ -91,8 +92,10 @@ impl KubernetesIngress {
         client: Client,
         platform: PlatformId,
         settings: IngressSettings,
+        clock: Arc<dyn Clock>,
     ) -> Result<Self> {
         Ok(Self {
+            clock,
             form: served::form(&client, &settings).await?,
             namespaces: Namespaces::new(client.clone(), platform.clone()),
             settling: Settling::new(settings.settle),

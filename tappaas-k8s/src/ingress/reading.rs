@@ -1,8 +1,10 @@
 use std::time::Duration;
 
+use jiff::SignedDuration;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{DynamicObject, ListParams};
 use tappaas_core::{
-    Chain, Error, Result,
+    Chain, Error, Result, Timestamp,
     backend::{Route, RouteId, RouteStatus},
 };
 
@@ -13,6 +15,9 @@ use crate::{
     store::chunks,
 };
 
+const SETTLES: &str = "proxies are given a moment to follow";
+/// What was written so long ago is served, even if the clocks of the API server and of this machine differ by most of that.
+const OLD: SignedDuration = SignedDuration::from_secs(60);
 /// How often a listing begins anew because its snapshot was given up in the middle.
 const ATTEMPTS: u32 = 3;
 
@@ -28,7 +33,10 @@ impl KubernetesIngress {
         } else if !mark::labelled(&self.platform, &object, &route)? {
             (Some("somebody else changed its labels".to_owned()), None)
         } else {
-            self.pending(&object).unzip()
+            match self.pending(&object) {
+                Some((why, look_after)) => (Some(why), look_after),
+                None => (None, None),
+            }
         };
         Ok(Some(RouteStatus {
             generation: match pending {
@@ -76,16 +84,17 @@ impl KubernetesIngress {
         Ok(())
     }
 
-    /// Why new requests may see something else than an object, and when to look again; `None` if they do not.
-    pub(super) fn pending(&self, object: &DynamicObject) -> Option<(String, Duration)> {
+    /// Why new requests may see something else than an object, and when that may have passed by itself; `None` if they do not.
+    pub(super) fn pending(&self, object: &DynamicObject) -> Option<(String, Option<Duration>)> {
         let uid = object.metadata.uid.as_deref().unwrap_or_default();
-        if let Some(pending) = self.form.pending(object) {
-            return Some((pending, self.settling.open(uid)));
+        if let Some(unserved) = self.form.unserved(object) {
+            let open = self.settling.open(uid);
+            return Some((unserved.why, unserved.passes.then_some(open)));
         }
         let generation = object.metadata.generation.unwrap_or_default();
-        let left = self.settling.left(uid, generation)?;
-        let pending = format!("proxies are given another {left:.1?} to follow");
-        Some((pending, left))
+        let old = written(object).is_some_and(|at| self.clock.now().duration_since(at) > OLD);
+        let left = self.settling.left(uid, generation, old)?;
+        Some((SETTLES.to_owned(), Some(left)))
     }
 
     /// The routes whose objects have certain labels, and whose they are. Those that somebody spoilt are left out: they are one tenant's, and the others' go on.
@@ -109,4 +118,12 @@ impl KubernetesIngress {
         };
         Ok(objects.iter().filter_map(readable).collect())
     }
+}
+
+/// When an object was last written as it is to be served.
+fn written(object: &DynamicObject) -> Option<Timestamp> {
+    let managed = object.metadata.managed_fields.iter().flatten();
+    let ours = managed.filter(|entry| entry.manager.as_deref() == Some(mark::MANAGER));
+    ours.filter_map(|entry| entry.time.as_ref().map(|Time(at)| *at))
+        .max()
 }

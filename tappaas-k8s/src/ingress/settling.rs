@@ -34,11 +34,15 @@ impl Settling {
         self.time
     }
 
-    /// How long it still takes until an object that is accepted in this generation is taken for served; `None` if it is.
-    pub(super) fn left(&self, uid: &str, generation: i64) -> Option<Duration> {
+    /// How long it still takes until an object that is accepted in this generation is taken for served; `None` if it is, also if nothing is
+    /// known of it but that it is `old`.
+    pub(super) fn left(&self, uid: &str, generation: i64, old: bool) -> Option<Duration> {
         let now = Instant::now();
         lock(&self.open).remove(uid);
         let mut since = lock(&self.since);
+        if old && !since.contains_key(uid) {
+            return None;
+        }
         if since.len() >= KNOWN_MAX && !since.contains_key(uid) {
             since.clear();
         }
@@ -74,15 +78,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_generation_settles_by_itself() {
         let settling = Settling::new(Duration::from_secs(2));
-        assert_eq!(settling.left("a", 1), Some(Duration::from_secs(2)));
+        assert_eq!(settling.left("a", 1, false), Some(Duration::from_secs(2)));
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(settling.left("a", 1), Some(Duration::from_secs(1)));
-        assert_eq!(settling.left("b", 1), Some(Duration::from_secs(2)));
+        assert_eq!(settling.left("a", 1, false), Some(Duration::from_secs(1)));
+        assert_eq!(settling.left("b", 1, false), Some(Duration::from_secs(2)));
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(settling.left("a", 1), None);
-        assert_eq!(settling.left("a", 2), Some(Duration::from_secs(2)));
+        assert_eq!(settling.left("a", 1, false), None);
+        assert_eq!(settling.left("a", 2, false), Some(Duration::from_secs(2)));
+        assert_eq!(settling.left("a", 2, true), Some(Duration::from_secs(2)));
+        assert_eq!(settling.left("c", 1, true), None);
         settling.open("b");
-        assert_eq!(settling.left("b", 1), Some(Duration::from_secs(2)));
+        assert_eq!(settling.left("b", 1, false), Some(Duration::from_secs(2)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -93,7 +99,7 @@ mod tests {
             assert_eq!(settling.open("a"), after);
             tokio::time::advance(after).await;
         }
-        settling.left("a", 1);
+        settling.left("a", 1, false);
         assert_eq!(settling.open("a"), LOOK_MIN);
     }
 }

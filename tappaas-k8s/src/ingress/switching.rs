@@ -60,7 +60,7 @@ impl KubernetesIngress {
             return Ok(None);
         };
         let last = mark::route(&self.platform, &existing)?;
-        let served = self.form.pending(&existing).is_none();
+        let served = self.form.unserved(&existing).is_none();
         if !route.supersedes(&last)? || !served || matches!(self.form, Form::Ingress { .. }) {
             return Ok(None);
         }

@@ -68,6 +68,7 @@ impl KubernetesScheduler {
     /// `Conflict` as the contract says.
     pub(super) async fn take(&self, workload: &Workload) -> Result<()> {
         let id = &workload.id;
+        self.forms.forget(id);
         for attempt in 1..=ATTEMPTS {
             let recorded = self.recorded(id).await?;
             let mut leaving = recorded.iter().map(|recorded| &recorded.object.metadata);
@@ -217,10 +218,11 @@ impl KubernetesScheduler {
         }
         let most = bounds.map_or(set.count, |bounds| bounds.max);
         let budget = parts::budget(&self.platform, id, most).filter(|_| form != Form::Jobs);
+        let new = recorded.is_empty();
         try_join!(
             self.apply(&policy),
-            self.apply_or_remove(id, service),
-            self.apply_or_remove(id, budget),
+            self.apply_or_remove(id, service, new),
+            self.apply_or_remove(id, budget, new),
         )?;
         if form == Form::Jobs {
             self.write_jobs(id, set, &pods).await?;
@@ -360,19 +362,39 @@ impl KubernetesScheduler {
 
     /// What was applied last of a workload, the newest first: more than one while one form replaces another. Also what is being deleted.
     pub(super) async fn recorded(&self, id: &WorkloadId) -> Result<Vec<Recorded>> {
-        let each = Form::ALL.map(|form| async move {
-            let api = self.dynamic(form, id);
-            let found = within(api.get_opt(&names::name(id))).await;
-            let found = found.map_err(|error| failure(format!("cannot read {id}"), error))?;
-            Ok::<_, Error>(found.map(|object| Recorded {
-                record: Record::of(form, &object),
-                object,
-            }))
-        });
-        let found = try_join_all(each).await?;
+        let found = try_join_all(Form::ALL.map(|form| self.recorded_as(id, form))).await?;
         let mut all: Vec<_> = found.into_iter().flatten().collect();
         all.sort_by_key(|recorded| std::cmp::Reverse(recorded.record.generation));
         Ok(all)
+    }
+
+    /// As [`Self::recorded`], by the one form that a workload was last seen in, if that is still there: whoever applies another one asks
+    /// for all.
+    pub(super) async fn recorded_lately(&self, id: &WorkloadId) -> Result<Vec<Recorded>> {
+        let is_there = |recorded: &Recorded| recorded.object.metadata.deletion_timestamp.is_none();
+        if let Some(form) = self.forms.get(id)
+            && let Some(found) = self.recorded_as(id, form).await?.filter(is_there)
+        {
+            return Ok(vec![found]);
+        }
+        self.forms.forget(id);
+        let all = self.recorded(id).await?;
+        if let [only] = all.as_slice()
+            && is_there(only)
+        {
+            self.forms.learn(id, only.record.form);
+        }
+        Ok(all)
+    }
+
+    async fn recorded_as(&self, id: &WorkloadId, form: Form) -> Result<Option<Recorded>> {
+        let api = self.dynamic(form, id);
+        let found = within(api.get_opt(&names::name(id))).await;
+        let found = found.map_err(|error| failure(format!("cannot read {id}"), error))?;
+        Ok(found.map(|object| Recorded {
+            record: Record::of(form, &object),
+            object,
+        }))
     }
 
     /// Removes all that is there of a workload. The environment last, for by that it is still listed: a pod that stops needs none.
@@ -438,10 +460,16 @@ impl KubernetesScheduler {
         Ok(())
     }
 
-    /// Applies a part that there is to be, or removes the one that there is not to be any more.
-    async fn apply_or_remove<K: Namespaced>(&self, id: &WorkloadId, part: Option<K>) -> Result<()> {
+    /// Applies a part that there is to be, or removes the one that there is not to be any more. Of what is `new` there is none.
+    async fn apply_or_remove<K: Namespaced>(
+        &self,
+        id: &WorkloadId,
+        part: Option<K>,
+        new: bool,
+    ) -> Result<()> {
         match part {
             Some(part) => self.apply(&part).await,
+            None if new => Ok(()),
             None => self.remove_one::<K>(id, &names::name(id)).await,
         }
     }

@@ -4,6 +4,7 @@ mod applying;
 mod autoscaling;
 mod controllers;
 mod exec;
+mod forms;
 mod holding;
 mod logs;
 mod names;
@@ -35,6 +36,7 @@ use tappaas_core::{
     placement::{Capacity, Offer},
 };
 
+use self::forms::Forms;
 pub use self::settings::{Egress, GatewaySource, RuntimeNodes, SchedulerSettings};
 pub(crate) use self::{
     names::{application_labels, claim},
@@ -65,6 +67,7 @@ pub struct KubernetesScheduler {
     settings: SchedulerSettings,
     clock: Arc<dyn Clock>,
     namespaces: Namespaces,
+    forms: Forms,
 }
 
 impl KubernetesScheduler {
@@ -81,6 +84,7 @@ impl KubernetesScheduler {
             platform,
             settings,
             clock,
+            forms: Forms::default(),
         }
     }
 

@@ -36,7 +36,7 @@ const RUNS: jiff::SignedDuration = jiff::SignedDuration::from_secs(3);
 
 impl KubernetesScheduler {
     pub(super) async fn look(&self, id: &WorkloadId) -> Result<Option<WorkloadStatus>> {
-        let recorded = self.recorded(id).await?;
+        let recorded = self.recorded_lately(id).await?;
         let mut present = recorded.iter();
         let Some(last) = present.find(|one| one.object.metadata.deletion_timestamp.is_none())
         else {

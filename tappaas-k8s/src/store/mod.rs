@@ -126,6 +126,11 @@ impl Store for KubernetesStore {
     async fn put_status(&self, object: Object, precondition: Precondition) -> Result<Object> {
         let key = object.key();
         form::check_numbers(&object, "status", &object.status)?;
+        if let Precondition::Revision(revision) = precondition
+            && let Some(written) = self.replace_status(&key, &object, revision).await?
+        {
+            return Ok(written);
+        }
         let decide =
             |existing: Option<&Object>| decide_put_status(existing, object.clone(), precondition);
         let written = self.write(&key, precondition, Part::Status, decide).await?;

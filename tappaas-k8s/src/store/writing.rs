@@ -7,7 +7,10 @@ use kube::{
     api::{DeleteParams, DynamicObject, PostParams, Preconditions, WatchEvent, WatchParams},
     core::Request,
 };
-use tappaas_core::{Error, ErrorKind, Key, Object, Precondition, Result, store::Outcome};
+use serde_json::Value;
+use tappaas_core::{
+    Error, ErrorKind, Key, Metadata, Object, Precondition, Result, Revision, store::Outcome,
+};
 
 use super::{
     KubernetesStore,
@@ -139,6 +142,36 @@ impl KubernetesStore {
         let replaced = self.send_strictly(request).await;
         let replaced = replaced.map_err(|error| failure(format!("cannot write {key}"), error))?;
         from_kubernetes(key, replaced)
+    }
+
+    /// Replaces the status of what has this revision, without looking at it before. `None` if that is refused, and is to be decided with what
+    /// is there.
+    pub(super) async fn replace_status(
+        &self,
+        key: &Key,
+        object: &Object,
+        revision: Revision,
+    ) -> Result<Option<Object>> {
+        if key.check().is_err() || object.check().is_err() {
+            return Ok(None);
+        }
+        // Of all the rest the API server keeps what is there.
+        let bare = Object {
+            metadata: Metadata {
+                uid: object.metadata.uid.clone(),
+                revision,
+                ..Metadata::new(&key.scope, key.name.clone())
+            },
+            api_version: object.api_version.clone(),
+            kind: object.kind,
+            spec: Value::Null,
+            status: object.status.clone(),
+        };
+        match self.replace(key, bare, Vec::new(), Part::Status).await {
+            Ok(written) => Ok(Some(written)),
+            Err(error) if error.kind().retryable() => Err(error),
+            Err(_) => Ok(None),
+        }
     }
 
     async fn create_strictly(

@@ -19,6 +19,7 @@ use tappaas_testkit::conformance::{
 
 use crate::{
     cluster::{client, platform},
+    node::WallClock,
     stage::{Stage, by_class, by_gateway, http_routes},
 };
 
@@ -125,7 +126,8 @@ async fn a_switch_that_was_cut_off_is_finished_by_the_next_apply() {
     scene.to(&[&one]).await.unwrap();
     let mut settings = by_gateway();
     settings.settle = Duration::from_secs(60);
-    let slow = KubernetesIngress::connect(client().await, platform(), settings).await;
+    let slow =
+        KubernetesIngress::connect(client().await, platform(), settings, Arc::new(WallClock)).await;
     let (slow, mut next) = (slow.unwrap(), scene.route.clone());
     next.generation += 1;
     next.action = forward(two.endpoint.clone());
@@ -220,7 +222,8 @@ async fn a_gateway_that_nobody_serves_is_named() {
     settings.gateway.as_mut().unwrap().name = "missing".to_owned();
     let stage = Stage::take(by_gateway()).await;
     let mut scene = Scene::of(&stage, "lost", HOST, "/");
-    let lost = KubernetesIngress::connect(client().await, platform(), settings).await;
+    let lost =
+        KubernetesIngress::connect(client().await, platform(), settings, Arc::new(WallClock)).await;
     scene.ingress = Arc::new(lost.unwrap());
     scene.route.generation = 1;
     scene.ingress.apply(&scene.route).await.unwrap();
@@ -279,13 +282,15 @@ async fn without_a_gateway_or_a_class_there_is_no_ingress() {
         class: None,
         settle: IngressSettings::SETTLE,
     };
-    let error = KubernetesIngress::connect(client().await, platform(), none).await;
+    let error =
+        KubernetesIngress::connect(client().await, platform(), none, Arc::new(WallClock)).await;
     assert_eq!(error.unwrap_err().kind(), ErrorKind::Invalid);
     // What the cluster serves is chosen, the Gateway API first.
     let both = IngressSettings {
         class: by_class().class,
         ..by_gateway()
     };
-    let ingress = KubernetesIngress::connect(client().await, platform(), both).await;
+    let ingress =
+        KubernetesIngress::connect(client().await, platform(), both, Arc::new(WallClock)).await;
     assert!(format!("{:?}", ingress.unwrap()).contains("Gateway"));
 }

@@ -115,7 +115,9 @@ async fn a_namespace_of_another_platform_is_neither_taken_nor_removed() {
 #[tokio::test]
 async fn a_route_is_removed_by_its_own_platform_alone_and_its_host_is_taken_for_all() {
     let stage = stage::Stage::take(by_gateway()).await;
-    let theirs = KubernetesIngress::connect(client().await, other(), by_gateway()).await;
+    let theirs =
+        KubernetesIngress::connect(client().await, other(), by_gateway(), Arc::new(WallClock))
+            .await;
     let theirs = theirs.unwrap();
     for left in theirs.list().await.unwrap() {
         theirs.remove(&left).await.unwrap();

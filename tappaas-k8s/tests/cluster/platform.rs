@@ -53,7 +53,13 @@ impl World {
         let settings = Node::settings();
         let scheduler =
             KubernetesScheduler::new(client.clone(), platform(), settings, clock.clone());
-        let ingress = KubernetesIngress::connect(client.clone(), platform(), by_gateway()).await;
+        let ingress = KubernetesIngress::connect(
+            client.clone(),
+            platform(),
+            by_gateway(),
+            Arc::new(WallClock),
+        )
+        .await;
         let ingress = ingress.unwrap();
         let store = KubernetesStore::new(client, GROUP, clock.clone(), ids.clone());
         let backends = Backends {

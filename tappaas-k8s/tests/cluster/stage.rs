@@ -39,6 +39,8 @@ use tokio::{
     task::JoinHandle,
 };
 
+use crate::node::WallClock;
+
 /// What is left of a case is found by this label.
 const LABEL: &str = "tests.tappaas.dev/stage";
 /// The environment of the suites' applications.
@@ -212,8 +214,13 @@ impl Stage {
 }
 
 async fn connect(client: &Client, settings: IngressSettings) -> Arc<KubernetesIngress> {
-    let ingress =
-        KubernetesIngress::connect(client.clone(), crate::cluster::platform(), settings).await;
+    let ingress = KubernetesIngress::connect(
+        client.clone(),
+        crate::cluster::platform(),
+        settings,
+        Arc::new(WallClock),
+    )
+    .await;
     Arc::new(ingress.unwrap())
 }
 
