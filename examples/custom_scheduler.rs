@@ -64,6 +64,11 @@ impl Scheduler for Fleet {
                 .map(|can| can.runtimes.clone())
                 .reduce(|some, others| &some & &others)
                 .unwrap_or_default(),
+            secrets: each
+                .iter()
+                .map(|can| can.secrets.clone())
+                .reduce(|some, others| some.filter(|some| others.as_ref() == Some(some)))
+                .flatten(),
             stop_signals: each.iter().all(|can| can.stop_signals),
         }
     }
@@ -194,7 +199,10 @@ async fn main() -> Result<()> {
 #[cfg(test)]
 mod tests {
     use async_trait::async_trait;
-    use tappaas::core::backend::{Endpoint, Template, VolumeId};
+    use tappaas::core::{
+        backend::{Endpoint, Template, VolumeId},
+        model::SecretReference,
+    };
     use tappaas_testkit::{
         Memory, Program,
         conformance::{Failure, scheduler::SchedulerFixture},
@@ -236,6 +244,10 @@ mod tests {
 
         fn fetch(&self, host: &str, port: u16) -> Vec<String> {
             self.0[0].fetch(host, port)
+        }
+
+        async fn secret(&self, _: &str) -> Option<SecretReference> {
+            None
         }
 
         async fn volume(&self) -> Option<VolumeId> {

@@ -16,7 +16,9 @@ use tappaas_core::{
         Volume, VolumeId, Volumes,
     },
     memory::{self, Answer, Behaviour, End, Handler, Network, Recipe},
-    model::{BuildSpec, Command, Probes, Resources, RestartPolicy, Source, Stop, User},
+    model::{
+        BuildSpec, Command, Probes, Resources, RestartPolicy, SecretReference, Source, Stop, User,
+    },
     placement::Constraints,
 };
 
@@ -145,6 +147,10 @@ impl SchedulerFixture for Memory {
 
     fn fetch(&self, host: &str, port: u16) -> Vec<String> {
         vec!["fetch".to_owned(), host.to_owned(), port.to_string()]
+    }
+
+    async fn secret(&self, _: &str) -> Option<SecretReference> {
+        None
     }
 
     async fn volume(&self) -> Option<VolumeId> {

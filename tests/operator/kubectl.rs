@@ -149,6 +149,41 @@ async fn what_cannot_be_is_said_in_conditions() {
 }
 
 #[tokio::test]
+async fn a_variable_is_read_from_a_secret_that_the_platform_never_sees() {
+    let world = World::install("secrets", "unused", 0).await;
+    let cluster = &world.cluster;
+    let operator = world.operator("one").await;
+    let namespace = world.environment(ENVIRONMENT).await;
+    let words = ["/program", "print", "TOKEN"];
+    let mut reads = world.application(&namespace, "reads", &words);
+    let content = &mut reads["spec"]["content"];
+    content["processes"] = json!({ "worker": { "command": { "exec": words } } });
+    content["environment"] = json!({ "TOKEN": "secret://kubernetes/token#value" });
+    cluster.apply(&[reads]);
+    let object = world.named("applications", "reads");
+    let missing = "secret \"token\" not found";
+    cluster.tells(&namespace, &object, UNREADY, missing).await;
+    let metadata = json!({ "name": "token", "namespace": namespace });
+    let secret = json!({ "value": "only-the-pod-knows" });
+    cluster.apply(&[
+        json!({ "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": secret }),
+    ]);
+    cluster.wait(&namespace, &object, READY, "True").await;
+    let selector = "-l=tappaas.dev/application=reads";
+    let logs = cluster.kubectl(&["logs", "-n", &namespace, selector]);
+    assert_eq!(logs, "TOKEN=only-the-pod-knows");
+    let kinds = ["applications", "releases"].map(|kind| world.named(kind, ""));
+    let kinds = kinds
+        .map(|kind| kind.trim_end_matches('/').to_owned())
+        .join(",");
+    let said = cluster.kubectl(&["get", &kinds, "-n", &namespace, "-o=json"]);
+    assert!(said.contains("secret://kubernetes/token#value"), "{said}");
+    assert!(!said.contains("only-the-pod-knows"), "{said}");
+    assert!(!operator.log().contains("only-the-pod-knows"));
+    world.end(operator).await;
+}
+
+#[tokio::test]
 async fn one_of_two_operators_acts_and_the_other_takes_over() {
     let world = World::install("two", "unused", 0).await;
     let cluster = &world.cluster;

@@ -90,6 +90,7 @@ impl backend::Scheduler for Scheduler {
             quotas: false,
             autoscaling: false,
             runtimes: BTreeSet::new(),
+            secrets: None,
             stop_signals: true,
         }
     }
@@ -110,6 +111,7 @@ impl backend::Scheduler for Scheduler {
     async fn apply(&self, workload: &Workload) -> Result<()> {
         workload.refuse_autoscale()?;
         workload.check_runtimes(&BTreeSet::new())?;
+        workload.check_references(None)?;
         self.workloads.apply(workload)
     }
 

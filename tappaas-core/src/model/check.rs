@@ -137,8 +137,11 @@ impl ApplicationContent {
     pub fn check(&self) -> Result<()> {
         self.check_sizes()?;
         for variables in [&self.environment, &self.overrides, &self.config] {
-            for name in variables.keys() {
+            for (name, value) in variables {
                 told("environment", variable(name))?;
+                let reference = value.reference().map(drop);
+                let refused = reference.map_err(|error| error.message().to_owned());
+                told(&format!("environment.{name}"), refused)?;
             }
         }
         for (name, process) in &self.processes {

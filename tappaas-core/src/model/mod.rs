@@ -12,6 +12,7 @@ mod operation;
 mod process;
 mod release;
 mod runtime;
+mod secret;
 mod source;
 mod tenancy;
 mod volume;
@@ -34,6 +35,7 @@ pub use process::{
 };
 pub use release::{Release, ReleasePhase, ReleaseSpec, ReleaseStatus};
 pub use runtime::Runtime;
+pub use secret::SecretReference;
 pub use source::{BuildSpec, Source, Strategy};
 pub use tenancy::{AllotmentStatus, Project, ProjectSpec, Tenant, TenantSpec};
 pub use volume::{VolumeObject, VolumeObjectSpec, VolumeObjectStatus};

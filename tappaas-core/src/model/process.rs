@@ -3,8 +3,8 @@ use std::{borrow::Cow, collections::BTreeMap, fmt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Runtime;
-use crate::Name;
+use super::{Runtime, SecretReference};
+use crate::{Name, Result};
 
 /// A named kind of running thing in an application.
 #[derive(Clone, Debug, Default, Eq, JsonSchema, PartialEq, Serialize, Deserialize)]
@@ -63,6 +63,14 @@ impl EnvValue {
     /// Shows the value to whoever must pass it on.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// Where the value is kept, if it is not this.
+    ///
+    /// # Errors
+    /// `Invalid` if it says so and cannot be read.
+    pub fn reference(&self) -> Result<Option<SecretReference>> {
+        SecretReference::meant(&self.0)
     }
 }
 

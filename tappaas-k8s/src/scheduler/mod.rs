@@ -14,6 +14,7 @@ mod placing;
 mod pod;
 mod quotas;
 mod record;
+mod references;
 mod refusals;
 mod settings;
 mod watching;
@@ -140,6 +141,7 @@ impl Scheduler for KubernetesScheduler {
             quotas: true,
             autoscaling: true,
             runtimes: self.settings.runtimes.keys().copied().collect(),
+            secrets: Some(references::store()),
             stop_signals: false,
         }
     }
@@ -162,7 +164,9 @@ impl Scheduler for KubernetesScheduler {
     }
 
     async fn apply(&self, workload: &Workload) -> Result<()> {
-        workload.check_runtimes(&self.capabilities().runtimes)?;
+        let capabilities = self.capabilities();
+        workload.check_runtimes(&capabilities.runtimes)?;
+        workload.check_references(capabilities.secrets.as_ref())?;
         self.take(workload).await
     }
 

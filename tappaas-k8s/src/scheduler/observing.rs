@@ -375,6 +375,9 @@ fn reason(
             _,
             Some("ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull"),
         ) => Some(format!("its image cannot be pulled: {detail}")),
+        (_, Some("CreateContainerConfigError")) => {
+            Some(format!("what it is configured with is not there: {detail}"))
+        }
         (_, Some("CrashLoopBackOff")) => Some(ended(container)),
         (_, Some("ContainerCreating" | "PodInitializing")) => {
             Some("its sandbox is made".to_owned())

@@ -21,7 +21,7 @@ use tappaas_core::{
 };
 
 use super::{
-    names,
+    names, references,
     settings::{GatewaySource, SchedulerSettings},
 };
 use crate::PlatformId;
@@ -36,10 +36,7 @@ const DNS: i32 = 53;
 ///
 /// Another environment is another secret, so that an instance always starts with its own.
 pub(super) fn environment(platform: &PlatformId, id: &WorkloadId, template: &Template) -> Secret {
-    let values = template.environment.iter();
-    let values: BTreeMap<_, _> = values
-        .map(|(name, value)| (name.clone(), value.expose().to_owned()))
-        .collect();
+    let values = references::literal(template);
     let json = serde_json::to_vec(&values).expect("an environment has string keys only");
     let hash = hex::encode(Sha256::digest(json));
     Secret {

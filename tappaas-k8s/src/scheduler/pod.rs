@@ -4,10 +4,11 @@ use std::{collections::BTreeMap, path::Path};
 
 use k8s_openapi::{
     api::core::v1::{
-        Container, ContainerPort, EmptyDirVolumeSource, EnvFromSource, ExecAction, HTTPGetAction,
-        Lifecycle, LifecycleHandler, PersistentVolumeClaimVolumeSource, PodSecurityContext,
-        PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, SecretEnvSource,
-        SleepAction, TCPSocketAction, Toleration, TopologySpreadConstraint, Volume, VolumeMount,
+        Container, ContainerPort, EmptyDirVolumeSource, EnvFromSource, EnvVar, ExecAction,
+        HTTPGetAction, Lifecycle, LifecycleHandler, PersistentVolumeClaimVolumeSource,
+        PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile,
+        SecretEnvSource, SleepAction, TCPSocketAction, Toleration, TopologySpreadConstraint,
+        Volume, VolumeMount,
     },
     apimachinery::pkg::{
         api::resource::Quantity, apis::meta::v1::ObjectMeta, util::intstr::IntOrString,
@@ -21,7 +22,7 @@ use tappaas_core::{
     placement::{self, Spread},
 };
 
-use super::{holding, names, parts, settings::SchedulerSettings};
+use super::{holding, names, parts, references, settings::SchedulerSettings};
 use crate::PlatformId;
 
 /// What an instance may write to besides volumes, as on one machine.
@@ -46,6 +47,10 @@ pub(super) fn template(
     environment: &str,
 ) -> Result<PodTemplateSpec> {
     check(id, template)?;
+    let environment = Environment {
+        secret: environment,
+        referring: references::referring(template)?,
+    };
     let mut labels = names::labels(platform, id);
     labels.insert(names::RELEASE.to_owned(), release.to_string());
     let peers = template.peers.iter();
@@ -58,6 +63,14 @@ pub(super) fn template(
         }),
         spec: Some(spec(settings, id, template, environment)),
     })
+}
+
+/// Where the variables of instances come from.
+struct Environment<'a> {
+    /// The secret with those that have a value of their own.
+    secret: &'a str,
+    /// The others.
+    referring: Vec<EnvVar>,
 }
 
 fn check(id: &WorkloadId, template: &Template) -> Result<()> {
@@ -95,7 +108,7 @@ fn spec(
     settings: &SchedulerSettings,
     id: &WorkloadId,
     template: &Template,
-    environment: &str,
+    environment: Environment<'_>,
 ) -> PodSpec {
     let nodes = settings.nodes(template);
     let user = i64::from(user(id));
@@ -131,7 +144,7 @@ fn container(
     settings: &SchedulerSettings,
     id: &WorkloadId,
     template: &Template,
-    environment: &str,
+    environment: Environment<'_>,
 ) -> Container {
     let registry = settings.registry(&template.image.repository);
     let image = match registry {
@@ -144,9 +157,11 @@ fn container(
             .command
             .as_ref()
             .map(|command| literal(command.argv())),
+        // What is named here goes before what comes from there.
+        env: Some(environment.referring).filter(|some| !some.is_empty()),
         env_from: Some(vec![EnvFromSource {
             secret_ref: Some(SecretEnvSource {
-                name: environment.to_owned(),
+                name: environment.secret.to_owned(),
                 optional: None,
             }),
             ..EnvFromSource::default()

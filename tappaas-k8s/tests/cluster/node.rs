@@ -18,14 +18,14 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt as _,
-    api::{ListParams, Patch, PatchParams},
+    api::{ListParams, Patch, PatchParams, PostParams},
 };
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tappaas_core::{
     Clock, Name, Timestamp,
     backend::{Endpoint, Image, Scheduler, Template, Volume, VolumeId, Volumes as _, WorkloadId},
-    model::{ApplicationKey, Command, RestartPolicy},
+    model::{ApplicationKey, Command, Limits, RestartPolicy, SecretReference},
 };
 use tappaas_k8s::{GatewaySource, KubernetesScheduler, SchedulerSettings};
 use tappaas_testkit::{
@@ -276,6 +276,23 @@ impl SchedulerFixture for Node {
 
     fn fetch(&self, host: &str, port: u16) -> Vec<String> {
         vec!["fetch".to_owned(), format!("{host}:{port}")]
+    }
+
+    async fn secret(&self, value: &str) -> Option<SecretReference> {
+        let application: ApplicationKey = "conformance/default/test/app".parse().unwrap();
+        let (environment, unlimited) = (application.scope(), Limits::default());
+        let prepared = self.scheduler.prepare(&environment, &unlimited);
+        let namespace = prepared.await.unwrap().unwrap();
+        let secrets: Api<Secret> = Api::namespaced(self.client.0.clone(), &namespace);
+        let (name, key) = ("conformance", "value");
+        let secret = json!({ "metadata": { "name": name }, "stringData": { key: value } });
+        let secret = serde_json::from_value(secret).unwrap();
+        match secrets.create(&PostParams::default(), &secret).await {
+            // Of an earlier case, or run.
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            made => drop(made.unwrap()),
+        }
+        Some(format!("secret://kubernetes/{name}#{key}").parse().unwrap())
     }
 
     async fn volume(&self) -> Option<VolumeId> {

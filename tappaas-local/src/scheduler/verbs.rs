@@ -105,6 +105,7 @@ impl backend::Scheduler for Scheduler {
             quotas: false,
             autoscaling: false,
             runtimes: BTreeSet::new(),
+            secrets: None,
             stop_signals: true,
         }
     }
@@ -125,6 +126,7 @@ impl backend::Scheduler for Scheduler {
     async fn apply(&self, workload: &Workload) -> Result<()> {
         workload.refuse_autoscale()?;
         workload.check_runtimes(&BTreeSet::new())?;
+        workload.check_references(None)?;
         self.world.apply(workload).await
     }
 

@@ -55,6 +55,7 @@ impl Context {
             quotas: scheduler.quotas,
             autoscaling: scheduler.autoscaling && !scheduler.stepwise,
             sources: self.backends.builder.capabilities().sources,
+            secret_store: scheduler.secrets,
             stepwise: scheduler.stepwise,
             redirect: routes::redirect(&self.backends.ingress.capabilities()),
             now: self.clock.now(),

@@ -57,6 +57,8 @@ pub struct Snapshot {
     pub autoscaling: bool,
     /// The builder builds source code, and does not take images alone.
     pub sources: bool,
+    /// The secret store that the scheduler reads, if it reads any.
+    pub secret_store: Option<Name>,
     /// The scheduler rolls step by step, not by itself.
     pub stepwise: bool,
     /// The status of redirects.

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::{
     Snapshot, Step,
     plan::{Draft, wanted_origin},
@@ -66,6 +68,10 @@ pub(super) fn choose<'a>(snapshot: &'a Snapshot, draft: &mut Draft) -> Target<'a
         cancel_builds(snapshot, None, draft);
         return Target::refused(hold.reason, &*hold.message);
     }
+    if let Some(problem) = foreign_secret(snapshot) {
+        cancel_builds(snapshot, None, draft);
+        return Target::refused("NoSecretStore", problem);
+    }
     if let Some(problem) = routes::hostless(snapshot) {
         cancel_builds(snapshot, None, draft);
         return Target::refused(NO_POOL, problem);
@@ -77,6 +83,19 @@ pub(super) fn choose<'a>(snapshot: &'a Snapshot, draft: &mut Draft) -> Target<'a
         }
         Err(target) => target,
     }
+}
+
+/// A variable that refers to a secret store which is not here.
+fn foreign_secret(snapshot: &Snapshot) -> Option<String> {
+    let content = &snapshot.spec().content;
+    let had = snapshot.secret_store.as_ref();
+    let mut variables = BTreeMap::from_iter(&content.environment);
+    variables.extend(&content.overrides);
+    variables.extend(&content.config);
+    variables.into_iter().find_map(|(name, value)| {
+        let reference = value.reference().ok().flatten()?;
+        (Some(&reference.store) != had).then(|| reference.not_here(name, had))
+    })
 }
 
 fn create_release(

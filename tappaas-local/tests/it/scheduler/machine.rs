@@ -21,7 +21,7 @@ use tappaas_core::{
         Volumes as _,
     },
     memory,
-    model::{Command, Probes, Resources, RestartPolicy, Stop, User},
+    model::{Command, Probes, Resources, RestartPolicy, SecretReference, Stop, User},
     placement::Constraints,
 };
 use tappaas_local::{Scheduler, SchedulerConfig};
@@ -206,6 +206,10 @@ impl SchedulerFixture for Machine {
             host.to_owned(),
             port.to_string(),
         ]
+    }
+
+    async fn secret(&self, _: &str) -> Option<SecretReference> {
+        None
     }
 
     async fn volume(&self) -> Option<VolumeId> {

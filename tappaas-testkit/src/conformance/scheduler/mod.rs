@@ -6,6 +6,7 @@ mod health;
 mod inside;
 mod limits;
 mod reading;
+mod references;
 mod runtimes;
 mod scaling;
 mod stage;
@@ -13,7 +14,10 @@ mod stage;
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
-use tappaas_core::backend::{Endpoint, Scheduler, Template, VolumeId};
+use tappaas_core::{
+    backend::{Endpoint, Scheduler, Template, VolumeId},
+    model::SecretReference,
+};
 
 use super::Failure;
 use crate::Program;
@@ -24,6 +28,7 @@ pub use health::*;
 pub use inside::*;
 pub use limits::*;
 pub use reading::*;
+pub use references::*;
 pub use runtimes::*;
 pub use scaling::*;
 pub use stage::Stage;
@@ -50,6 +55,9 @@ pub trait SchedulerFixture: fmt::Debug + Send + Sync {
 
     /// A new volume that templates can mount; `None` if the scheduler mounts none.
     async fn volume(&self) -> Option<VolumeId>;
+
+    /// A reference to a value that is kept for the suite's application; `None` if the scheduler reads no secret store itself.
+    async fn secret(&self, value: &str) -> Option<SecretReference>;
 }
 
 /// Expands to a test for each sentence of the contract of [`Scheduler`](tappaas_core::backend::Scheduler).
@@ -96,6 +104,9 @@ macro_rules! scheduler_conformance {
             a_process_that_is_never_restarted_stays_exited
             a_process_above_its_memory_limit_is_killed_for_it
             a_process_sees_its_environment
+            a_variable_that_refers_to_a_secret_has_its_value
+            an_instance_whose_secret_is_missing_does_not_start_and_says_so
+            a_reference_to_another_secret_store_is_refused
             a_process_without_privilege_is_not_root
             exec_returns_output_and_exit_code
             exec_passes_input_on
