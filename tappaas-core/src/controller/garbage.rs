@@ -38,7 +38,7 @@ impl Reconcile for GarbageController {
         let client = &self.context.client;
         let kinds = [Kind::Release, Kind::Build, Kind::Operation];
         let named = kinds.map(|kind| wakes::objects(client, kind, wakes::named_application));
-        let own = wakes::objects(client, Kind::Application, wakes::gone);
+        let own = wakes::objects(client, Kind::Application, wakes::itself);
         Ok(stream::select_all(named.into_iter().chain([own])).boxed())
     }
 

@@ -50,12 +50,9 @@ pub(super) fn named_application(_: &Client, object: Option<&Held>, key: &Key) ->
         .collect()
 }
 
-/// What is gone.
-pub(super) fn gone(_: &Client, object: Option<&Held>, key: &Key) -> Vec<Key> {
-    match object {
-        Some(_) => Vec::new(),
-        None => vec![key.clone()],
-    }
+/// An object by itself, also one that is gone.
+pub(super) fn itself(_: &Client, _: Option<&Held>, key: &Key) -> Vec<Key> {
+    vec![key.clone()]
 }
 
 /// The applications in an environment.

@@ -71,7 +71,10 @@ impl FromStr for SecretReference {
             .split_once('/')
             .ok_or_else(|| wrong("the reference to a secret names no path"))?;
         let character = |c: u8| c.is_ascii_alphanumeric() || b"-_.".contains(&c);
-        let good = |key: &str| (1..=KEY_MAX).contains(&key.len()) && key.bytes().all(character);
+        let good = |key: &str| {
+            let is_path = key == "." || key.starts_with("..");
+            (1..=KEY_MAX).contains(&key.len()) && key.bytes().all(character) && !is_path
+        };
         if !key.is_none_or(good) {
             return Err(wrong("the reference to a secret has a wrong key"));
         }
@@ -114,6 +117,7 @@ mod tests {
             ("secret://vault/db#", "wrong key"),
             ("secret://vault/db#s3cret#x", "wrong key"),
             ("secret://vault/db#s3cret/x", "wrong key"),
+            ("secret://vault/db#..", "wrong key"),
         ] {
             let error = SecretReference::meant(text).unwrap_err().to_string();
             assert!(error.contains(what), "{text}: {error}");

@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use kube::api::{ApiResource, DynamicObject, TypeMeta};
 use serde::Deserialize as _;
@@ -15,6 +15,9 @@ use super::{
     shares::Service,
 };
 use crate::PlatformId;
+
+/// How long what is refused may be so only because a service that it leads to has not been seen yet.
+const REFUSED: Duration = Duration::from_secs(5);
 
 /// As what routes are kept.
 #[derive(Debug)]
@@ -103,12 +106,15 @@ impl Form {
         })
     }
 
-    /// Why an object is not served as it was written; `None` if it is, as far as anybody tells.
+    /// Why an object is not served as it is to be; `None` if it is, as far as anybody tells.
     pub(super) fn unserved(&self, object: &DynamicObject) -> Option<Unserved> {
         if let Some(field) = self.fields().iter().find(|field| !ours(object, field)) {
-            return Some(Unserved::refused(format!(
+            return Some(Unserved::changed(format!(
                 "somebody else changed its `spec.{field}`"
             )));
+        }
+        if let Some(why) = self.elsewhere(object) {
+            return Some(Unserved::changed(why));
         }
         let Self::Gateway { gateway, .. } = self else {
             return None;
@@ -127,6 +133,22 @@ impl Form {
         status.unserved(gateway, namespace, metadata.generation.unwrap_or_default())
     }
 
+    /// That an object was written for others than serve now, which the settings of before named.
+    fn elsewhere(&self, object: &DynamicObject) -> Option<String> {
+        let spec = &object.data["spec"];
+        let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
+        match self {
+            Self::Gateway { gateway, .. } => {
+                let attached = http_route::is_attached(&spec["parentRefs"], gateway, namespace);
+                (!attached).then(|| format!("it is not attached to {gateway}"))
+            }
+            Self::Ingress { class } => {
+                let other = spec["ingressClassName"] != *class.as_str();
+                other.then(|| format!("it is not of ingress class {class}"))
+            }
+        }
+    }
+
     /// The fields of the spec that are written.
     fn fields(&self) -> &'static [&'static str] {
         match self {
@@ -140,17 +162,27 @@ impl Form {
 #[derive(Debug)]
 pub(super) struct Unserved {
     pub(super) why: String,
-    /// Nobody has looked at it yet, which comes by itself; else applying it again may help.
-    pub(super) passes: bool,
+    /// For how long it may pass by itself; after that, applying the object again may help.
+    pub(super) patience: Duration,
 }
 
 impl Unserved {
+    /// Nobody has looked at it yet: nobody can do anything about that.
     pub(super) fn unseen(why: String) -> Self {
-        Self { why, passes: true }
+        let patience = Duration::MAX;
+        Self { why, patience }
     }
 
+    /// It was looked at and found wrong, perhaps only before all that it refers to was seen.
     pub(super) fn refused(why: String) -> Self {
-        Self { why, passes: false }
+        let patience = REFUSED;
+        Self { why, patience }
+    }
+
+    /// It is not as it is to be written.
+    pub(super) fn changed(why: String) -> Self {
+        let patience = Duration::ZERO;
+        Self { why, patience }
     }
 }
 

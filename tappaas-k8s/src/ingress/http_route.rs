@@ -2,6 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tappaas_core::{
     Error, Result,
     backend::{Action, Route, RouteId},
@@ -222,6 +223,12 @@ fn missing(conditions: &[Condition], generation: i64) -> Option<Unserved> {
     })
 }
 
+/// Says whether one of the parents that a route was written with is this Gateway.
+pub(super) fn is_attached(parents: &Value, gateway: &Gateway, namespace: &str) -> bool {
+    let parents = Vec::<ParentReference>::deserialize(parents).unwrap_or_default();
+    parents.iter().any(|parent| parent.is(gateway, namespace))
+}
+
 impl ParentReference {
     fn is(&self, gateway: &Gateway, own: &str) -> bool {
         self.group.as_deref().unwrap_or(GROUP) == GROUP
@@ -364,6 +371,16 @@ mod tests {
         assert_eq!(rules[0]["backendRefs"][0]["weight"], 1);
     }
 
+    #[test]
+    fn a_route_is_attached_to_the_gateway_that_it_was_written_for() {
+        let parents = spec_of(&route("app", "main", "/"))["parentRefs"].take();
+        assert!(is_attached(&parents, &gateway(), "own"));
+        let mut other = gateway();
+        other.section = Some("web".to_owned());
+        assert!(!is_attached(&parents, &other, "own"));
+        assert!(!is_attached(&Value::Null, &gateway(), "own"));
+    }
+
     fn condition(kind: &str, status: &str, observed: i64) -> Value {
         json!({ "type": kind, "status": status, "observedGeneration": observed, "reason": "Because",
             "message": "it is so", "lastTransitionTime": "2026-01-02T03:04:05Z" })
@@ -381,7 +398,7 @@ mod tests {
         let [accepted, resolved] =
             ["Accepted", "ResolvedRefs"].map(|kind| condition(kind, "True", 3));
         assert!(unserved("public", &[accepted.clone(), resolved.clone()]).is_none());
-        for (name, conditions, word, passes) in [
+        for (name, conditions, word, unseen) in [
             (
                 "other",
                 vec![accepted.clone(), resolved.clone()],
@@ -421,7 +438,8 @@ mod tests {
             ),
         ] {
             let unserved = unserved(name, &conditions).expect(word);
-            assert_eq!(unserved.passes, passes, "{unserved:?}");
+            let forever = unserved.patience == std::time::Duration::MAX;
+            assert_eq!(forever, unseen, "{unserved:?}");
             let said = unserved.why;
             assert!(
                 said.contains(word) && said.contains("edge/public"),

@@ -62,7 +62,8 @@ pub struct Gateway {
 ///   takes off a prefix nor redirects.
 /// - Nothing waits for an endpoint (`hold` is taken for zero), and nobody tells what is in flight or how traffic flows.
 /// - A route counts as seen once the Gateway has accepted it and [`IngressSettings::settle`] has passed. Of an `Ingress` nobody tells even
-///   whether it is accepted: there it is that time alone. A process that has just started waits once more.
+///   whether it is accepted: there it is that time alone. A process that has just started waits once more, but for what nobody wrote to
+///   for a minute longer.
 /// - An `HTTPRoute` for `*.example.com` also gets `a.b.example.com` if no other route is for that or for `*.b.example.com`: who has a host to
 ///   itself always wins. A request for a host that a route names is answered 404 if no route of that very host has its path, even if a
 ///   wildcard has.

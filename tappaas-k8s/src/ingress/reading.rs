@@ -1,6 +1,5 @@
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{DynamicObject, ListParams};
 use tappaas_core::{
@@ -16,8 +15,9 @@ use crate::{
 };
 
 const SETTLES: &str = "proxies are given a moment to follow";
-/// What was written so long ago is served, even if the clocks of the API server and of this machine differ by most of that.
-const OLD: SignedDuration = SignedDuration::from_secs(60);
+/// What was written so much longer ago than it takes to settle is served, even if the clocks of the API server and of this machine differ
+/// by most of that.
+const OLD: Duration = Duration::from_secs(60);
 /// How often a listing begins anew because its snapshot was given up in the middle.
 const ATTEMPTS: u32 = 3;
 
@@ -89,10 +89,12 @@ impl KubernetesIngress {
         let uid = object.metadata.uid.as_deref().unwrap_or_default();
         if let Some(unserved) = self.form.unserved(object) {
             let open = self.settling.open(uid);
-            return Some((unserved.why, unserved.passes.then_some(open)));
+            return Some((unserved.why, (open < unserved.patience).then_some(open)));
         }
         let generation = object.metadata.generation.unwrap_or_default();
-        let old = written(object).is_some_and(|at| self.clock.now().duration_since(at) > OLD);
+        let age = written(object).map(|at| self.clock.now().duration_since(at));
+        let age = age.and_then(|age| Duration::try_from(age).ok());
+        let old = age.is_some_and(|age| age > OLD + self.settling.time());
         let left = self.settling.left(uid, generation, old)?;
         Some((SETTLES.to_owned(), Some(left)))
     }
@@ -120,10 +122,10 @@ impl KubernetesIngress {
     }
 }
 
-/// When an object was last written as it is to be served.
+/// When anything of an object was last written: also that it is accepted.
 fn written(object: &DynamicObject) -> Option<Timestamp> {
     let managed = object.metadata.managed_fields.iter().flatten();
-    let ours = managed.filter(|entry| entry.manager.as_deref() == Some(mark::MANAGER));
-    ours.filter_map(|entry| entry.time.as_ref().map(|Time(at)| *at))
+    managed
+        .filter_map(|entry| entry.time.as_ref().map(|Time(at)| *at))
         .max()
 }

@@ -6,7 +6,7 @@ use std::{
 
 use tokio::time::Instant;
 
-/// With more objects than this all wait once more.
+/// With more objects than this all are forgotten: those that are not old wait once more.
 const KNOWN_MAX: usize = 100_000;
 /// When an object that has just been written is looked at again: a Gateway's controller is hardly quicker.
 const LOOK_MIN: Duration = Duration::from_millis(250);
@@ -15,7 +15,8 @@ const LOOK_MIN: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub(super) struct Settling {
     time: Duration,
-    since: Mutex<HashMap<String, (i64, Instant)>>,
+    /// Of each generation; `None` if that was before this process.
+    since: Mutex<HashMap<String, (i64, Option<Instant>)>>,
     /// Since when objects are not accepted.
     open: Mutex<HashMap<String, Instant>>,
 }
@@ -35,22 +36,20 @@ impl Settling {
     }
 
     /// How long it still takes until an object that is accepted in this generation is taken for served; `None` if it is, also if nothing is
-    /// known of it but that it is `old`.
+    /// known of it but that nobody wrote to it lately.
     pub(super) fn left(&self, uid: &str, generation: i64, old: bool) -> Option<Duration> {
         let now = Instant::now();
-        lock(&self.open).remove(uid);
+        let waited = lock(&self.open).remove(uid).is_some();
         let mut since = lock(&self.since);
-        if old && !since.contains_key(uid) {
-            return None;
-        }
         if since.len() >= KNOWN_MAX && !since.contains_key(uid) {
             since.clear();
         }
-        let seen = since.entry(uid.to_owned()).or_insert((generation, now));
+        let first = (generation, (!old || waited).then_some(now));
+        let seen = since.entry(uid.to_owned()).or_insert(first);
         if seen.0 != generation {
-            *seen = (generation, now);
+            *seen = (generation, Some(now));
         }
-        let left = self.time.saturating_sub(now - seen.1);
+        let left = self.time.saturating_sub(now - seen.1?);
         (!left.is_zero()).then_some(left)
     }
 
@@ -86,9 +85,18 @@ mod tests {
         assert_eq!(settling.left("a", 1, false), None);
         assert_eq!(settling.left("a", 2, false), Some(Duration::from_secs(2)));
         assert_eq!(settling.left("a", 2, true), Some(Duration::from_secs(2)));
-        assert_eq!(settling.left("c", 1, true), None);
         settling.open("b");
         assert_eq!(settling.left("b", 1, false), Some(Duration::from_secs(2)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_old_has_settled_unless_it_was_accepted_only_now() {
+        let settling = Settling::new(Duration::from_secs(2));
+        assert_eq!(settling.left("a", 1, true), None);
+        assert_eq!(settling.left("a", 1, false), None);
+        assert_eq!(settling.left("a", 2, true), Some(Duration::from_secs(2)));
+        settling.open("b");
+        assert_eq!(settling.left("b", 1, true), Some(Duration::from_secs(2)));
     }
 
     #[tokio::test(start_paused = true)]

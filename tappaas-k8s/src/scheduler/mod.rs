@@ -16,6 +16,7 @@ mod quotas;
 mod record;
 mod references;
 mod refusals;
+mod removing;
 mod settings;
 mod watching;
 

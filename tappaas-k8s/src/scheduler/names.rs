@@ -48,6 +48,18 @@ pub(super) fn short(readable: &str, whole: &str) -> String {
     format!("{}-{}", name.trim_end_matches('-'), &hash[..HASH])
 }
 
+/// What holds the environment of a workload's release with this hash.
+pub(super) fn environment(id: &WorkloadId, hash: &str) -> String {
+    format!("{}-{}", name(id), &hash[..HASH])
+}
+
+/// Says whether [`environment`] may have made a name.
+pub(super) fn is_environment(name: &str) -> bool {
+    let is_hash = |part: &str| part.len() == HASH && part.bytes().all(|c| c.is_ascii_hexdigit());
+    let mut parts = name.rsplit('-');
+    parts.next().is_some_and(is_hash) && parts.next().is_some_and(is_hash)
+}
+
 /// The labels of what belongs to a workload.
 pub(super) fn labels(platform: &PlatformId, id: &WorkloadId) -> BTreeMap<String, String> {
     let mut labels = application_labels(platform, &id.application);

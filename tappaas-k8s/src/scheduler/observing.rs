@@ -376,7 +376,7 @@ fn reason(
             Some("ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull"),
         ) => Some(format!("its image cannot be pulled: {detail}")),
         (_, Some("CreateContainerConfigError")) => {
-            Some(format!("what it is configured with is not there: {detail}"))
+            Some(format!("its container cannot be configured: {detail}"))
         }
         (_, Some("CrashLoopBackOff")) => Some(ended(container)),
         (_, Some("ContainerCreating" | "PodInitializing")) => {

@@ -42,7 +42,7 @@ pub(super) fn environment(platform: &PlatformId, id: &WorkloadId, template: &Tem
     Secret {
         immutable: Some(true),
         metadata: ObjectMeta {
-            name: Some(format!("{}-{}", names::name(id), &hash[..12])),
+            name: Some(names::environment(id, &hash)),
             ..metadata(platform, id)
         },
         string_data: Some(values),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::names;
 use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, SecretKeySelector};
 use tappaas_core::{
     Error, Name, Result,
@@ -51,6 +52,10 @@ fn selector(variable: &str, reference: &SecretReference) -> Result<SecretKeySele
     if !is_name(name) {
         return Err(wrong("names no Secret: its name has a-z, 0-9, `-` and `.`"));
     }
+    // Applications of an environment share its namespace, and not their values.
+    if names::is_environment(name) {
+        return Err(wrong("names what the platform keeps for a release"));
+    }
     let key = reference.key.clone();
     Ok(SecretKeySelector {
         name: name.to_owned(),
@@ -89,6 +94,10 @@ mod tests {
             ("secret://kubernetes/A#c", "names no Secret"),
             ("secret://kubernetes/a-.b#c", "names no Secret"),
             ("secret://kubernetes/a", "names no key"),
+            (
+                "secret://kubernetes/db-web-298c82c22512-0123456789ab#URL",
+                "keeps for a release",
+            ),
         ] {
             let error = reference(text).unwrap_err().to_string();
             assert!(error.contains("TOKEN") && error.contains(what), "{error}");

@@ -230,6 +230,13 @@ async fn a_gateway_that_nobody_serves_is_named() {
     let status = scene.status().await.unwrap();
     let pending = status.pending.unwrap();
     assert!(pending.contains("testbed/missing"), "{pending}");
+    // Other settings find it attached elsewhere: it has to be applied again, as it is.
+    scene.ingress = stage.ingress.clone();
+    let status = scene.status().await.unwrap();
+    assert!(status.is_undone(), "{status:?}");
+    scene.ingress.apply(&scene.route).await.unwrap();
+    let status = scene.status().await.unwrap();
+    assert!(!status.is_undone(), "{status:?}");
 }
 
 #[tokio::test]

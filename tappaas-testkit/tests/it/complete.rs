@@ -34,6 +34,7 @@ const SUITES: [(&str, &[&str]); 7] = [
             include_str!("../../src/conformance/scheduler/inside.rs"),
             include_str!("../../src/conformance/scheduler/limits.rs"),
             include_str!("../../src/conformance/scheduler/reading.rs"),
+            include_str!("../../src/conformance/scheduler/references.rs"),
             include_str!("../../src/conformance/scheduler/runtimes.rs"),
             include_str!("../../src/conformance/scheduler/scaling.rs"),
         ],

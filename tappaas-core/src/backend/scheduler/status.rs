@@ -22,7 +22,7 @@ impl fmt::Display for InstanceId {
 pub struct WorkloadStatus {
     /// The generation last applied.
     pub generation: u64,
-    /// [`Workload::content`] of what was last applied.
+    /// [`Workload::content`](super::Workload::content) of what was last applied.
     pub content: Digest,
     /// The count last applied, per release.
     pub counts: BTreeMap<u64, u32>,
@@ -30,7 +30,7 @@ pub struct WorkloadStatus {
     pub instances: Vec<InstanceStatus>,
     /// What could not be placed, and why.
     pub unplaced: Vec<Unplaced>,
-    /// What becomes of [`Workload::autoscale`], if that was applied.
+    /// What becomes of [`Workload::autoscale`](super::Workload::autoscale), if that was applied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoscaling: Option<Autoscaling>,
     /// Where a port of the ready instances is reached, by the port's name, if the scheduler balances by itself.

@@ -107,7 +107,9 @@ impl Workload {
     pub fn check_references(&self, own: Option<&Name>) -> Result<()> {
         let sets = self.releases.iter();
         for (name, value) in sets.flat_map(|set| &set.template.environment) {
-            let reference = value.reference()?;
+            let reference = value.reference();
+            let reference = reference
+                .map_err(|error| Error::invalid(format!("variable {name}: {}", error.message())))?;
             if let Some(foreign) = reference.filter(|it| Some(&it.store) != own) {
                 return Err(Error::unsupported(foreign.not_here(name, own)));
             }
@@ -132,7 +134,7 @@ impl Workload {
     /// Decides whether a scheduler that last took `generation` with `content` takes this workload. `Ok(false)`: it has it already.
     ///
     /// # Errors
-    /// `Conflict`, as the contract of [`Scheduler::apply`] says.
+    /// `Conflict`, as the contract of [`Scheduler::apply`](super::Scheduler::apply) says.
     pub fn supersedes(&self, generation: u64, content: &Digest) -> Result<bool> {
         let conflict = |why| {
             Err(Error::conflict(format!(

@@ -102,7 +102,8 @@ impl Reconcile for ApplicationController {
                     return Ok(Some(Duration::ZERO));
                 }
                 Err(error) => {
-                    if compares && error.kind() == ErrorKind::Conflict {
+                    let behind = [ErrorKind::Conflict, ErrorKind::NotFound];
+                    if compares && behind.contains(&error.kind()) {
                         self.context.check_same(&snapshot).await?;
                     }
                     return Err(error);
