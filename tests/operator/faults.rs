@@ -23,10 +23,8 @@ const LINES_MAX: usize = 200;
 
 #[tokio::test]
 async fn an_operator_killed_at_any_step_is_succeeded_by_one_that_goes_on() {
-    let world = World::install("kills", "unused", 0).await;
+    let (world, operator, namespace) = World::begun("kills", ENVIRONMENT).await;
     let cluster = &world.cluster;
-    let operator = world.operator("one").await;
-    let namespace = world.environment(ENVIRONMENT).await;
     operator.kill();
     let object = world.named("applications", "hello");
     let serve =
@@ -66,10 +64,8 @@ async fn an_operator_killed_at_any_step_is_succeeded_by_one_that_goes_on() {
 
 #[tokio::test]
 async fn a_quiet_operator_asks_for_nothing_but_its_lease() {
-    let world = World::install("quiet", "unused", 0).await;
+    let (world, operator, namespace) = World::begun("quiet", ENVIRONMENT).await;
     let cluster = &world.cluster;
-    let operator = world.operator("one").await;
-    let namespace = world.environment(ENVIRONMENT).await;
     let object = world.named("applications", "hello");
     let words = ["/program", "serve", "hello", "1ms"];
     cluster.apply(&[world.application(&namespace, "hello", &words)]);

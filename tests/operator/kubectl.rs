@@ -10,10 +10,8 @@ const BUILT: &str = ".status.conditions[?(@.type==\"Built\")].reason";
 
 #[tokio::test]
 async fn what_is_applied_runs_and_what_is_deleted_leaves_nothing() {
-    let world = World::install("kubectl", "unused", 0).await;
+    let (world, operator, namespace) = World::begun("kubectl", ENVIRONMENT).await;
     let cluster = &world.cluster;
-    let operator = world.operator("one").await;
-    let namespace = world.environment(ENVIRONMENT).await;
 
     let serve = |text| world.application(&namespace, "hello", &["/program", "serve", text, "1ms"]);
     let mut hello = serve("one");
@@ -89,10 +87,8 @@ async fn what_is_applied_runs_and_what_is_deleted_leaves_nothing() {
 
 #[tokio::test]
 async fn what_cannot_be_is_said_in_conditions() {
-    let world = World::install("wrong", "unused", 0).await;
+    let (world, operator, namespace) = World::begun("wrong", ENVIRONMENT).await;
     let cluster = &world.cluster;
-    let operator = world.operator("one").await;
-    let namespace = world.environment(ENVIRONMENT).await;
     let commit = "0".repeat(40);
     let source = json!({ "git": { "url": "https://example.test/x.git", "reference": "main", "commit": commit } });
     let mut wrong = world.application(&namespace, "wrong", &["/program", "exit", "0"]);
@@ -150,10 +146,8 @@ async fn what_cannot_be_is_said_in_conditions() {
 
 #[tokio::test]
 async fn a_variable_is_read_from_a_secret_that_the_platform_never_sees() {
-    let world = World::install("secrets", "unused", 0).await;
+    let (world, operator, namespace) = World::begun("secrets", ENVIRONMENT).await;
     let cluster = &world.cluster;
-    let operator = world.operator("one").await;
-    let namespace = world.environment(ENVIRONMENT).await;
     let words = ["/program", "print", "TOKEN"];
     let mut reads = world.application(&namespace, "reads", &words);
     let content = &mut reads["spec"]["content"];

@@ -97,10 +97,8 @@ fn node(name: &str) -> Value {
 
 #[tokio::test]
 async fn an_environment_whose_namespace_is_held_back_says_by_what_and_holds_nobody_else_back() {
-    let world = World::install("held", "unused", 0).await;
+    let (world, operator, namespace) = World::begun("held", ENVIRONMENT).await;
     let cluster = &world.cluster;
-    let operator = world.operator("one").await;
-    let namespace = world.environment(ENVIRONMENT).await;
     let metadata = json!({ "name": "held", "namespace": namespace, "finalizers": [HELD] });
     cluster.apply(&[json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata })]);
     let environment = world.named("environments", ENVIRONMENT);
@@ -130,10 +128,8 @@ async fn an_environment_whose_namespace_is_held_back_says_by_what_and_holds_nobo
 
 #[tokio::test]
 async fn objects_stored_under_older_definitions_are_taken_up_once_these_are_new() {
-    let world = World::install("older", "unused", 0).await;
+    let (world, operator, namespace) = World::begun("older", ENVIRONMENT).await;
     let cluster = &world.cluster;
-    let operator = world.operator("one").await;
-    let namespace = world.environment(ENVIRONMENT).await;
     operator.terminate();
     let objects = world.installation.objects();
     let definitions = &objects[..Kind::ALL.len()];

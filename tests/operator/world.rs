@@ -44,6 +44,14 @@ impl World {
         Self::installed(name, image, replicas, Turn::Shared { _guard })
     }
 
+    /// An installation with one operator, and the namespace of an environment in it.
+    pub(crate) async fn begun(name: &str, environment: &str) -> (Self, Operator, String) {
+        let world = Self::install(name, "unused", 0).await;
+        let operator = world.operator("one").await;
+        let namespace = world.environment(environment).await;
+        (world, operator, namespace)
+    }
+
     /// As [`World::install`], while no other test uses the cluster.
     pub(crate) async fn alone(name: &str) -> Self {
         let _guard = CLUSTER.write().await;

@@ -33,10 +33,8 @@ impl KubernetesIngress {
         } else if !mark::labelled(&self.platform, &object, &route)? {
             (Some("somebody else changed its labels".to_owned()), None)
         } else {
-            match self.pending(&object) {
-                Some((why, look_after)) => (Some(why), look_after),
-                None => (None, None),
-            }
+            let pending = self.pending(&object);
+            pending.map_or((None, None), |(why, look_after)| (Some(why), look_after))
         };
         Ok(Some(RouteStatus {
             generation: match pending {

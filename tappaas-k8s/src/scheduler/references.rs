@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::names;
 use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, SecretKeySelector};
 use tappaas_core::{
     Error, Name, Result,
     backend::Template,
     model::{EnvValue, SecretReference},
 };
+
+use super::names;
 
 /// What the Secrets of an environment's namespace are called as a store.
 pub(super) fn store() -> Name {
