@@ -5,6 +5,7 @@ mod conditions;
 mod entrusted;
 mod execute;
 mod fresh;
+mod perform;
 mod plan;
 mod read;
 mod report;
@@ -29,8 +30,8 @@ pub use template::{RELEASE_PROCESS, processes};
 
 use super::{Context, drive::Reconcile, wakes};
 use crate::{
-    Chain, Digest, Error, ErrorKind, Key, Kind, Result, Scope,
-    model::{ApplicationKey, ApplicationSpec, OperationSpec, Release, ReleasePhase, ReleaseStatus},
+    Digest, Key, Kind, Result, Scope,
+    model::{ApplicationKey, ApplicationSpec, OperationSpec, Release},
 };
 
 /// When what is in the way, and may pass without anybody telling, is looked at again.
@@ -74,44 +75,25 @@ impl Reconcile for ApplicationController {
             self.context.finish_operations(&key).await?;
             return Ok(None);
         };
-        let plan = plan(&snapshot);
-        if let Some(first) = plan.steps.first() {
+        let Plan { mut steps, next } = plan(&snapshot);
+        if let Some(first) = steps.first() {
             self.context.check_fresh(&snapshot, first).await?;
         }
-        let (mut acted, mut next) = (false, plan.next);
-        for step in plan.steps {
-            tracing::debug!(application = %key, %step, "execute");
-            let (inner, repeats) = (step.is_inner_route(), snapshot.repeats(&step));
-            let compares = step.compares();
-            let tried = snapshot.tried(&step);
-            match self.context.execute(&snapshot, step).await {
-                Ok(()) => acted |= !repeats,
-                // A caller's way in is no reason to hold up what everybody else gets. No instance is stopped while
-                // the route that is there leads to it.
-                Err(error) if inner => {
-                    tracing::warn!(application = %key, error = %Chain(&error), "a route from inside cannot be made");
-                    next = Some(next.map_or(RETRY, |next| next.min(RETRY)));
-                }
-                // What is refused now is refused again: nobody would ever learn why the release does not come.
-                Err(error) if snapshot.is_final(&error) && tried.is_some() => {
-                    let judge = tried.and_then(|release| snapshot.refuse(release, &error));
-                    match judge {
-                        Some(judge) => self.context.execute(&snapshot, judge).await?,
-                        None => return Err(error),
-                    }
-                    return Ok(Some(Duration::ZERO));
-                }
-                Err(error) => {
-                    let behind = [ErrorKind::Conflict, ErrorKind::NotFound];
-                    if compares && behind.contains(&error.kind()) {
-                        self.context.check_same(&snapshot).await?;
-                    }
-                    return Err(error);
-                }
-            }
+        let last_word = steps.pop_if(|step| matches!(step, Step::SetStatus(_)));
+        let mut done = self.context.perform(&snapshot, steps).await;
+        // How the application is after something was done, the next plan says; after a failure there may be none for a while.
+        if let Some(status) = last_word.filter(|_| !done.is_news()) {
+            let told = self.context.perform(&snapshot, vec![status]).await;
+            done.outcome = done.outcome.and(told.outcome);
+            done.acted = true;
         }
-        // What was done is news to plan from, though nobody else may tell of it.
-        Ok(if acted { Some(Duration::ZERO) } else { next })
+        done.outcome?;
+        Ok(match (done.acted, done.next) {
+            // What was done is news to plan from, though nobody else may tell of it.
+            (true, _) => Some(Duration::ZERO),
+            (false, None) => next,
+            (false, Some(retry)) => Some(next.map_or(retry, |next| next.min(retry))),
+        })
     }
 
     async fn wakes(&self) -> Result<BoxStream<'static, Key>> {
@@ -159,55 +141,6 @@ impl Snapshot {
     pub fn with_spec(mut self, spec: ApplicationSpec) -> Self {
         self.application.spec = spec;
         self
-    }
-
-    /// The release that has not ended and that a step brings instances of, or a volume for.
-    fn tried(&self, step: &Step) -> Option<u64> {
-        let latest = self.releases.last()?;
-        let version = latest.spec.version;
-        let brings = match step {
-            Step::ApplyWorkload(workload) => {
-                workload.releases.iter().any(|set| set.release == version)
-            }
-            Step::ApplyVolume(_) => true,
-            _ => false,
-        };
-        (brings && !latest.status.phase.ended()).then_some(version)
-    }
-
-    /// Says whether what failed so fails until somebody changes something. Where limits are kept, those of the environment are meant.
-    fn is_final(&self, error: &Error) -> bool {
-        let limited = self.quotas && self.limits.storage.is_some();
-        error.kind().refused() || (limited && error.kind() == ErrorKind::Exhausted)
-    }
-
-    /// Records that a release cannot run.
-    fn refuse(&self, release: u64, error: &Error) -> Option<Step> {
-        let release = self.release(release)?;
-        Some(Step::Judge {
-            release: release.spec.version,
-            status: Box::new(ReleaseStatus {
-                phase: ReleasePhase::Failed,
-                message: Chain(error).to_string(),
-                ended: Some(self.now),
-                ..release.status.clone()
-            }),
-        })
-    }
-
-    /// Says whether a step does again what was done already, which is no news.
-    fn repeats(&self, step: &Step) -> bool {
-        match step {
-            Step::ApplyRoute(route) => {
-                let last = self.routes.get(&route.id);
-                last.is_some_and(|last| last.route.generation == route.generation)
-            }
-            Step::ApplyWorkload(workload) => {
-                let last = self.workloads.get(&workload.id);
-                last.is_some_and(|last| last.generation == workload.generation)
-            }
-            _ => false,
-        }
     }
 
     /// The releases in order of version.

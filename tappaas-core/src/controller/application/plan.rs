@@ -16,7 +16,8 @@ use crate::{
 /// What must be done so that what is becomes what is wanted.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
-    /// In this order; the first failure ends the run.
+    /// In this order; the first failure ends the run. A status that comes last is told only where nothing was done before it, or not all:
+    /// else the next plan tells it.
     pub steps: Vec<Step>,
     /// Look again after this time, even if nothing changes.
     pub next: Option<Duration>,
@@ -68,6 +69,8 @@ pub(super) struct Draft {
     pub(super) judgements: Vec<Step>,
     pub(super) next: Option<Duration>,
     pub(super) message: Option<String>,
+    /// Routes that are about to be made, be it after these steps.
+    pub(super) routes: BTreeSet<Name>,
     pub(super) draining: std::collections::BTreeMap<String, crate::Timestamp>,
 }
 
@@ -77,20 +80,20 @@ impl Draft {
     }
 
     fn finish(mut self, snapshot: &Snapshot, target: &Target<'_>, goal: Option<&Release>) -> Plan {
-        let mut steps = Vec::new();
         let status = report::status(snapshot, target, goal, &self);
-        if status != snapshot.application.status {
-            steps.push(Step::SetStatus(Box::new(status)));
-        }
-        steps.append(&mut self.steps);
+        let mut steps = self.steps;
         steps.append(&mut self.judgements);
         steps.extend(report::operations(snapshot, target));
-        if let Some(left) = report::scaling_deadline(snapshot) {
-            self.wait(left);
+        let told = &snapshot.application.status;
+        if status != *told {
+            let first = report::keeps_track(&status, told);
+            let place = if first { 0 } else { steps.len() };
+            steps.insert(place, Step::SetStatus(Box::new(status)));
         }
+        let left = report::scaling_deadline(snapshot);
         Plan {
             steps,
-            next: self.next,
+            next: self.next.into_iter().chain(left).min(),
         }
     }
 }
@@ -281,10 +284,19 @@ fn roll(snapshot: &Snapshot, goal: Option<&Release>, routing: Option<&Release>, 
     if snapshot.workloads.values().any(drifts) {
         draft.wait(super::RETRY);
     }
-    let routes = routes::steps(snapshot, routes::desired(snapshot, routing, &serving));
+    let mut routes = routes::steps(snapshot, routes::desired(snapshot, routing, &serving));
+    draft.routes.extend(routes.iter().filter_map(Step::route));
+    // What is entrusted to the scheduler has its address as soon as it is there, and until then there is nothing to lead to.
+    if !snapshot.stepwise && workloads.iter().any(|step| begins(snapshot, step)) {
+        routes.retain(|step| !routes::leads_nowhere_yet(snapshot, step));
+    }
     draft.steps.extend(routes);
     draft.steps.extend(workloads);
     draft.steps.extend(unclaimed(snapshot, goal));
+}
+
+fn begins(snapshot: &Snapshot, step: &Step) -> bool {
+    matches!(step, Step::ApplyWorkload(workload) if !snapshot.workloads.contains_key(&workload.id))
 }
 
 /// Every process that runs or should, the one of the release command not counted.

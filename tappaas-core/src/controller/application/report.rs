@@ -51,6 +51,17 @@ pub(super) fn destroying(snapshot: &Snapshot) -> ApplicationStatus {
     }
 }
 
+/// Says whether a status lists what another one does not, which is found by it alone after a crash.
+pub(super) fn keeps_track(status: &ApplicationStatus, told: &ApplicationStatus) -> bool {
+    let new_process = |name| !told.processes.contains_key(name);
+    status.processes.keys().any(new_process)
+        || status
+            .routes
+            .iter()
+            .any(|route| !told.routes.contains(route))
+        || status.hosts.iter().any(|host| !told.hosts.contains(host))
+}
+
 fn phase(snapshot: &Snapshot, target: &Target<'_>, draft: &Draft) -> (Phase, String) {
     let release = match target {
         Target::Building(message) => return (Phase::Building, message.clone()),
@@ -62,11 +73,23 @@ fn phase(snapshot: &Snapshot, target: &Target<'_>, draft: &Draft) -> (Phase, Str
     match release.status.phase {
         ReleasePhase::Pending => (Phase::Releasing, now),
         ReleasePhase::RollingOut => (Phase::RollingOut, now),
-        ReleasePhase::Healthy => (Phase::Running, shortages(snapshot, release)),
+        ReleasePhase::Healthy => healthy(snapshot, release),
         ReleasePhase::Failed | ReleasePhase::Superseded => (
             Phase::Failed,
             format!("release {version} failed: {}", release.status.message),
         ),
+    }
+}
+
+/// A release that all instances of were ready runs once its routes have followed. When they follow something later on, it runs on.
+fn healthy(snapshot: &Snapshot, release: &Release) -> (Phase, String) {
+    let told = &snapshot.application.status;
+    let ran = told.current == Some(release.spec.version) && told.phase == Phase::Running;
+    let shortages = shortages(snapshot, release);
+    let following: Vec<_> = routes::following(snapshot).collect();
+    match ran || following.is_empty() || !shortages.is_empty() {
+        true => (Phase::Running, shortages),
+        false => (Phase::RollingOut, following.join("; ")),
     }
 }
 
@@ -83,7 +106,7 @@ fn shortages(snapshot: &Snapshot, release: &Release) -> String {
             process.ready, process.wanted
         )
     });
-    let each = each.chain(routes::pending(snapshot));
+    let each = each.chain(routes::undone(snapshot));
     each.collect::<Vec<_>>().join("; ")
 }
 
@@ -145,17 +168,8 @@ fn processes(snapshot: &Snapshot, goal: Option<&Release>) -> BTreeMap<Name, Proc
 
 /// The names of all routes that are there or are about to be.
 fn names(snapshot: &Snapshot, draft: &Draft) -> Vec<Name> {
-    let coming = draft.steps.iter().filter_map(|step| match step {
-        Step::ApplyRoute(route) => Some(&route.id.name),
-        _ => None,
-    });
-    let mut names: Vec<Name> = snapshot
-        .routes
-        .keys()
-        .map(|id| &id.name)
-        .chain(coming)
-        .cloned()
-        .collect();
+    let there = snapshot.routes.keys().map(|id| &id.name);
+    let mut names: Vec<Name> = there.chain(&draft.routes).cloned().collect();
     names.sort();
     names.dedup();
     names

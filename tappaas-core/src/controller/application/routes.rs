@@ -125,19 +125,43 @@ pub(super) fn steps(snapshot: &Snapshot, desired: Vec<Route>) -> Vec<Step> {
     steps
 }
 
-/// Why it is not known of a route that new requests see it.
-pub(super) fn pending(snapshot: &Snapshot) -> impl Iterator<Item = String> {
+/// Says whether a step makes a route that nothing answers yet.
+pub(super) fn leads_nowhere_yet(snapshot: &Snapshot, step: &Step) -> bool {
+    let Step::ApplyRoute(route) = step else {
+        return false;
+    };
+    let nowhere = match &route.action {
+        Action::Forward { targets, .. } => targets.iter().all(|it| it.endpoints.is_empty()),
+        Action::Redirect { .. } => false,
+    };
+    nowhere && !snapshot.routes.contains_key(&route.id)
+}
+
+/// Why it is not known of a route that new requests see it, where that does not pass by itself.
+pub(super) fn undone(snapshot: &Snapshot) -> impl Iterator<Item = String> {
     let routes = snapshot.routes.values();
-    routes.filter_map(|status| {
-        let place = match &status.route.frontend {
-            Frontend::Http { hosts, path } => {
-                let hosts: Vec<_> = hosts.iter().map(Host::as_str).collect();
-                format!("{}{path}", hosts.join(", "))
-            }
-            Frontend::Inner { listen } => listen.to_string(),
-        };
-        Some(format!("route {place}: {}", status.pending.as_ref()?))
-    })
+    routes
+        .filter(|status| status.is_undone())
+        .filter_map(pending)
+}
+
+/// The same, where it does.
+pub(super) fn following(snapshot: &Snapshot) -> impl Iterator<Item = String> {
+    let routes = snapshot.routes.values();
+    routes
+        .filter(|status| !status.is_undone())
+        .filter_map(pending)
+}
+
+fn pending(status: &RouteStatus) -> Option<String> {
+    let place = match &status.route.frontend {
+        Frontend::Http { hosts, path } => {
+            let hosts: Vec<_> = hosts.iter().map(Host::as_str).collect();
+            format!("{}{path}", hosts.join(", "))
+        }
+        Frontend::Inner { listen } => listen.to_string(),
+    };
+    Some(format!("route {place}: {}", status.pending.as_ref()?))
 }
 
 /// Says whether any route still leads to an instance, or has requests to it in flight.

@@ -78,6 +78,14 @@ impl Step {
         matches!(self, Self::Adopt { .. } | Self::SetStatus(_))
     }
 
+    /// The name of the route that this makes.
+    pub(super) fn route(&self) -> Option<Name> {
+        match self {
+            Self::ApplyRoute(route) => Some(route.id.name.clone()),
+            _ => None,
+        }
+    }
+
     /// Says whether this makes a way in for another application.
     pub(super) fn is_inner_route(&self) -> bool {
         let inner = |route: &Route| matches!(route.frontend, Frontend::Inner { .. });
