@@ -83,10 +83,13 @@ impl Draft {
         let status = report::status(snapshot, target, goal, &self);
         let mut steps = self.steps;
         steps.append(&mut self.judgements);
-        steps.extend(report::operations(snapshot, target));
+        let reports = report::operations(snapshot, target);
+        // Whoever waits for the end of an operation looks at the application next.
+        let ends = reports.iter().any(Step::ends_operation);
+        steps.extend(reports);
         let told = &snapshot.application.status;
         if status != *told {
-            let first = report::keeps_track(&status, told);
+            let first = ends || report::keeps_track(&status, told);
             let place = if first { 0 } else { steps.len() };
             steps.insert(place, Step::SetStatus(Box::new(status)));
         }

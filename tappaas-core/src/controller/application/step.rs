@@ -78,6 +78,11 @@ impl Step {
         matches!(self, Self::Adopt { .. } | Self::SetStatus(_))
     }
 
+    /// Says whether an operation is told to have ended.
+    pub(super) fn ends_operation(&self) -> bool {
+        matches!(self, Self::Report { status, .. } if status.state.ended())
+    }
+
     /// The name of the route that this makes.
     pub(super) fn route(&self) -> Option<Name> {
         match self {
