@@ -86,6 +86,8 @@ func writeKubelet(p *place) error {
 		CgroupDriver:             "cgroupfs",
 		CgroupRoot:               "/" + p.group(),
 		CgroupsPerQOS:            &yes,
+		ClusterDNS:               []string{p.node().String()},
+		ClusterDomain:            clusterDomain,
 		ContainerRuntimeEndpoint: "unix://" + containerdSocket,
 		EnforceNodeAllocatable:   []string{"none"},
 		EvictionHard:             map[string]string{"nodefs.available": "1%", "imagefs.available": "1%", "memory.available": "100Mi"},

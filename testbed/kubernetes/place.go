@@ -54,6 +54,8 @@ const (
 	apiPort     = 6443
 	gatewayPort = 8080
 	networksMax = 16
+	// clusterDomain is what names of services end in.
+	clusterDomain = "cluster.local"
 )
 
 // The networks of a testbed: the link between machine and node, the pods', and the services'. None is in 10.208.0.0/12, where instances

@@ -1,10 +1,14 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/netip"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -21,6 +25,7 @@ func start(p *place, all *processes, say io.Writer) error {
 		{"etcd", startEtcd},
 		{"API server", startAPI},
 		{"controllers and scheduler", startControllers},
+		{"names", startNames},
 		{"container runtime", startContainerd},
 		{"node", startNode},
 		{"simulated nodes", startSimulated},
@@ -95,6 +100,24 @@ func startControllers(p *place, all *processes) error {
 	// Its last act at a start; without it pods have no account.
 	return all.until("kube-controller-manager", func() error {
 		return all.kubectl("get", "serviceaccount", "default")
+	})
+}
+
+func startNames(p *place, all *processes) error {
+	dns := exec.Command(p.program("dns"), "-conf", p.program("Corefile"))
+	dns.Env = append(os.Environ(), "KUBECONFIG="+p.file("kubeconfig"))
+	if err := all.start("dns", dns); err != nil {
+		return err
+	}
+	resolver := net.Resolver{
+		PreferGo: true,
+		Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, netip.AddrPortFrom(p.node(), 53).String())
+		},
+	}
+	return all.until("dns", func() error {
+		_, err := resolver.LookupHost(context.Background(), "kubernetes.default.svc."+clusterDomain+".")
+		return err
 	})
 }
 

@@ -178,6 +178,35 @@ async fn a_variable_is_read_from_a_secret_that_the_platform_never_sees() {
 }
 
 #[tokio::test]
+async fn an_application_reaches_another_one_by_the_name_that_its_binding_gives_it() {
+    let (world, operator, namespace) = World::begun("bound", ENVIRONMENT).await;
+    let cluster = &world.cluster;
+    let serve = |name| world.application(&namespace, name, &["/program", "serve", name, "1ms"]);
+    let mut caller = serve("caller");
+    caller["spec"]["content"]["bindings"] =
+        json!({ "backend": { "application": "callee", "process": "web" } });
+    cluster.apply(&[serve("callee"), caller]);
+    let object = world.named("applications", "caller");
+    cluster.wait(&namespace, &object, READY, "True").await;
+    let pod = "-l=tappaas.dev/application=caller";
+    let pod = cluster.kubectl(&["get", "pods", "-n", &namespace, pod, "-o=name"]);
+    let inside = |words: &[&str]| {
+        let exec = ["exec", "-n", &namespace, pod.trim(), "--"];
+        cluster.kubectl(&[&exec[..], words].concat())
+    };
+    let variables = inside(&["env"]);
+    let given = |name: &str| {
+        let mut lines = variables.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        value.unwrap_or_else(|| panic!("no {name} in {variables}"))
+    };
+    let address = format!("{}:{}", given("BACKEND_HOST"), given("BACKEND_PORT"));
+    assert_eq!(given("BACKEND_URL"), format!("http://{address}"));
+    assert_eq!(inside(&["fetch", &address]), "callee /");
+    world.end(operator).await;
+}
+
+#[tokio::test]
 async fn one_of_two_operators_acts_and_the_other_takes_over() {
     let world = World::install("two", "unused", 0).await;
     let cluster = &world.cluster;

@@ -17,6 +17,9 @@ const KEPT: usize = 2;
 const UNFINISHED_MAX: Duration = Duration::from_hours(24);
 /// The module with Kubernetes and what starts it, below the checkout.
 const MODULE: &str = "testbed/kubernetes";
+/// The one with what answers for names, and how that is set up.
+const NAMES: &str = "testbed/dns";
+const NAMES_SETTINGS: &str = "Corefile";
 /// Kubernetes asks the linker which version it is; `go.mod` has it once more.
 const LINKER: &str = "-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3 \
     -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36";
@@ -117,7 +120,8 @@ fn key(workspace: &Workspace) -> Result<String> {
     let version = workspace.command("go").arg("version").output()?;
     version.stdout.hash(&mut hasher);
     let module = workspace.root.join(MODULE);
-    for folder in [module.join("pause"), module.join("programs"), module] {
+    let names = workspace.root.join(NAMES);
+    for folder in [module.join("pause"), module.join("programs"), module, names] {
         for path in files(&folder)? {
             path.file_name().hash(&mut hasher);
             fs::read(path)?.hash(&mut hasher);
@@ -139,30 +143,27 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn build(workspace: &Workspace, draft: &Path) -> Result {
-    let go = |arguments: &[&str]| {
+    let go = |module: &str, arguments: &[&str]| {
         let mut command = workspace.command("go");
-        command.current_dir(workspace.root.join(MODULE));
+        command.current_dir(workspace.root.join(module));
         command.args(arguments).env("CGO_ENABLED", "0");
         command.env("GOBIN", draft);
         command
     };
-    for (name, package) in [
-        ("testbed", "."),
-        ("pause", "./pause"),
-        ("programs", "./programs"),
+    for (name, module, package) in [
+        ("testbed", MODULE, "."),
+        ("pause", MODULE, "./pause"),
+        ("programs", MODULE, "./programs"),
+        ("dns", NAMES, "."),
     ] {
-        run(go(&["build", "-trimpath", "-ldflags", LINKER, "-o"])
-            .arg(draft.join(name))
-            .arg(package))?;
+        let words = ["build", "-trimpath", "-ldflags", LINKER, "-o"];
+        run(go(module, &words).arg(draft.join(name)).arg(package))?;
     }
+    let settings = workspace.root.join(NAMES).join(NAMES_SETTINGS);
+    fs::copy(settings, draft.join(NAMES_SETTINGS))?;
     for program in PROGRAMS {
-        run(&mut go(&[
-            "install",
-            "-trimpath",
-            "-ldflags",
-            "-s -w",
-            program,
-        ]))?;
+        let words = ["install", "-trimpath", "-ldflags", "-s -w", program];
+        run(&mut go(MODULE, &words))?;
     }
     for (module, from, to) in FILES {
         let (module, to) = (module_folder(module, draft)?, draft.join(to));
