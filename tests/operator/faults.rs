@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use crate::{
     trouble::Trouble,
-    world::{READY, World},
+    world::{Operator, READY, World},
 };
 
 const ENVIRONMENT: &str = "acme.shop.production";
@@ -71,36 +71,56 @@ async fn a_quiet_operator_asks_for_nothing_but_its_lease() {
     cluster.apply(&[world.application(&namespace, "hello", &words)]);
     cluster.wait(&namespace, &object, READY, "True").await;
 
-    let asked = || {
-        let figures = operator.admin("/metrics").unwrap_or_default();
-        let counts = figures.lines().filter_map(|line| {
-            let (what, count) = line
-                .strip_prefix("tappaas_kubernetes_requests_total")?
-                .rsplit_once(' ')?;
-            Some((what.to_owned(), count.parse::<u64>().ok()?))
-        });
-        let all: BTreeMap<_, _> = counts.collect();
-        all
-    };
-    // What follows a release comes to its end.
+    quiet(&operator).await;
+
+    // Nor is there anything to write for one that begins where all is done.
+    let before = cluster.value(&namespace, &object, ".metadata.resourceVersion");
+    operator.terminate();
+    let next = world.operator("two").await;
+    let leads = until("the next one leads", async || {
+        Ok(next.leads().then_some(()))
+    });
+    leads.await.unwrap();
+    quiet(&next).await;
+    let mut writes = asked(&next);
+    let reads = ["\"get\"", "\"list\"", "\"selfsubjectaccessreviews"];
+    writes.retain(|what, _| reads.iter().all(|read| !what.contains(read)));
+    assert!(writes.is_empty(), "{writes:#?}");
+    let after = cluster.value(&namespace, &object, ".metadata.resourceVersion");
+    assert_eq!(after, before);
+    world.end(next).await;
+}
+
+/// Waits until an operator has asked for nothing in a while.
+async fn quiet(operator: &Operator) {
     let mut more = BTreeMap::new();
     let quiet = until("the operator is quiet", async || {
-        let before = asked();
+        let before = asked(operator);
         assert!(!before.is_empty(), "requests are counted");
         sleep(QUIET).await;
-        more = asked();
+        more = asked(operator);
         more.retain(|what, count| {
             *count -= before.get(what).copied().unwrap_or(0);
-            // A watch ends by itself now and then, and is begun again.
-            *count > 0 && !what.contains("leases") && !what.contains("\"watch\"")
+            *count > 0
         });
         Ok(more.is_empty().then_some(()))
     });
     if let Err(error) = quiet.await {
         panic!("{error:?}: {more:#?}\n{}", operator.log());
     }
+}
 
-    world.end(operator).await;
+/// How often an operator has asked for what. Its lease is left out, and its watches: one ends by itself now and then, and is begun again.
+fn asked(operator: &Operator) -> BTreeMap<String, u64> {
+    let figures = operator.admin("/metrics").unwrap_or_default();
+    let counts = figures.lines().filter_map(|line| {
+        let line = line.strip_prefix("tappaas_kubernetes_requests_total")?;
+        let (what, count) = line.rsplit_once(' ')?;
+        Some((what.to_owned(), count.parse().ok()?))
+    });
+    counts
+        .filter(|(what, _)| !what.contains("leases") && !what.contains("\"watch\""))
+        .collect()
 }
 
 #[tokio::test]
