@@ -16,7 +16,7 @@ import (
 type place struct {
 	// Directory holds all files.
 	Directory string `json:"directory"`
-	// Programs holds what is not compiled into this one: contour, envoy, kwok, pause, and the files of their modules.
+	// Programs holds what is not compiled into this one: contour, dns, envoy, kwok, pause, programs, and the files of their modules.
 	Programs string `json:"programs"`
 	// Network tells the testbeds of a machine apart.
 	Network int `json:"network"`

@@ -186,8 +186,10 @@ async fn an_application_reaches_another_one_by_the_name_that_its_binding_gives_i
     caller["spec"]["content"]["bindings"] =
         json!({ "backend": { "application": "callee", "process": "web" } });
     cluster.apply(&[serve("callee"), caller]);
-    let object = world.named("applications", "caller");
-    cluster.wait(&namespace, &object, READY, "True").await;
+    for name in ["callee", "caller"] {
+        let object = world.named("applications", name);
+        cluster.wait(&namespace, &object, READY, "True").await;
+    }
     let pod = "-l=tappaas.dev/application=caller";
     let pod = cluster.kubectl(&["get", "pods", "-n", &namespace, pod, "-o=name"]);
     let inside = |words: &[&str]| {
@@ -202,7 +204,20 @@ async fn an_application_reaches_another_one_by_the_name_that_its_binding_gives_i
     };
     let address = format!("{}:{}", given("BACKEND_HOST"), given("BACKEND_PORT"));
     assert_eq!(given("BACKEND_URL"), format!("http://{address}"));
-    assert_eq!(inside(&["fetch", &address]), "callee /");
+    // The node's own rules follow in their own time.
+    let fetch = [
+        "exec",
+        "-n",
+        &namespace,
+        pod.trim(),
+        "--",
+        "fetch",
+        address.as_str(),
+    ];
+    let answered = until("the callee answers", async || {
+        Ok(cluster.try_kubectl(&fetch, "").ok())
+    });
+    assert_eq!(answered.await.unwrap(), "callee /");
     world.end(operator).await;
 }
 

@@ -288,7 +288,7 @@ pub enum Phase {
     Building,
     /// Its release command runs.
     Releasing,
-    /// A release is replacing another.
+    /// The instances of a release, or its routes, are being made.
     RollingOut,
     /// What is wanted runs.
     Running,

@@ -55,7 +55,9 @@ fn overview(session: &Session, app: &Application) {
     let printer = session.printer;
     let rolling = app
         .latest
-        .filter(|_| matches!(app.phase, Phase::Releasing | Phase::RollingOut));
+        .filter(|_| matches!(app.phase, Phase::Releasing | Phase::RollingOut))
+        // One that is healthy, and whose routes still follow.
+        .filter(|latest| Some(*latest) != app.current);
     let release = match (app.current, rolling) {
         (Some(current), Some(rolling)) => format!("{current}, {rolling} is rolling out"),
         (Some(current), None) => current.to_string(),

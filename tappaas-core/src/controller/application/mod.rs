@@ -81,8 +81,9 @@ impl Reconcile for ApplicationController {
         }
         let last_word = steps.pop_if(|step| matches!(step, Step::SetStatus(_)));
         let mut done = self.context.perform(&snapshot, steps).await;
-        // How the application is after something was done, the next plan says; after a failure there may be none for a while.
-        if let Some(status) = last_word.filter(|_| !done.is_news()) {
+        // How the application is after something was done, the next plan says. After a failure that may come to nothing again.
+        let void = done.acted && done.outcome.is_ok();
+        if let Some(status) = last_word.filter(|_| !void) {
             let told = self.context.perform(&snapshot, vec![status]).await;
             done.outcome = done.outcome.and(told.outcome);
             done.acted = true;

@@ -18,16 +18,6 @@ pub(super) struct Done {
     pub(super) outcome: Result<()>,
 }
 
-impl Done {
-    /// Says whether what the same plan has to say of the application is void: it was planned on old news, or there are newer ones by now.
-    pub(super) fn is_news(&self) -> bool {
-        match &self.outcome {
-            Ok(()) => self.acted,
-            Err(error) => error.kind() == ErrorKind::Conflict,
-        }
-    }
-}
-
 impl Context {
     /// Executes steps in their order, up to the first that fails.
     pub(super) async fn perform(&self, snapshot: &Snapshot, steps: Vec<Step>) -> Done {

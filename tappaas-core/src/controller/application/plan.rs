@@ -63,7 +63,7 @@ fn adopt(snapshot: &Snapshot) -> Plan {
 /// What a plan is drafted from.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
-    /// Records that come before all else, so that a crash loses track of nothing.
+    /// Records first, so that a crash loses track of nothing, then routes and workloads.
     pub(super) steps: Vec<Step>,
     /// Verdicts, which come after all else: they say that it is done.
     pub(super) judgements: Vec<Step>,
@@ -71,6 +71,8 @@ pub(super) struct Draft {
     pub(super) message: Option<String>,
     /// Routes that are about to be made, be it after these steps.
     pub(super) routes: BTreeSet<Name>,
+    /// One of them is a way in from outside that was not there.
+    pub(super) opens: bool,
     pub(super) draining: std::collections::BTreeMap<String, crate::Timestamp>,
 }
 
@@ -289,6 +291,7 @@ fn roll(snapshot: &Snapshot, goal: Option<&Release>, routing: Option<&Release>, 
     }
     let mut routes = routes::steps(snapshot, routes::desired(snapshot, routing, &serving));
     draft.routes.extend(routes.iter().filter_map(Step::route));
+    draft.opens = routes.iter().any(|step| routes::opens(snapshot, step));
     // What is entrusted to the scheduler has its address as soon as it is there, and until then there is nothing to lead to.
     if !snapshot.stepwise && workloads.iter().any(|step| begins(snapshot, step)) {
         routes.retain(|step| !routes::leads_nowhere_yet(snapshot, step));

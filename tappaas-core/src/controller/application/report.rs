@@ -51,10 +51,13 @@ pub(super) fn destroying(snapshot: &Snapshot) -> ApplicationStatus {
     }
 }
 
-/// Says whether a status lists what another one does not, which is found by it alone after a crash.
+/// Says whether a status has what another one has not, and what is known by it alone after a crash.
 pub(super) fn keeps_track(status: &ApplicationStatus, told: &ApplicationStatus) -> bool {
     let new_process = |name| !told.processes.contains_key(name);
-    status.processes.keys().any(new_process)
+    let new_drain = |instance| !told.draining.contains_key(instance);
+    status.current != told.current
+        || status.draining.keys().any(new_drain)
+        || status.processes.keys().any(new_process)
         || status
             .routes
             .iter()
@@ -73,7 +76,7 @@ fn phase(snapshot: &Snapshot, target: &Target<'_>, draft: &Draft) -> (Phase, Str
     match release.status.phase {
         ReleasePhase::Pending => (Phase::Releasing, now),
         ReleasePhase::RollingOut => (Phase::RollingOut, now),
-        ReleasePhase::Healthy => healthy(snapshot, release),
+        ReleasePhase::Healthy => healthy(snapshot, release, draft),
         ReleasePhase::Failed | ReleasePhase::Superseded => (
             Phase::Failed,
             format!("release {version} failed: {}", release.status.message),
@@ -81,12 +84,19 @@ fn phase(snapshot: &Snapshot, target: &Target<'_>, draft: &Draft) -> (Phase, Str
     }
 }
 
-/// A release that all instances of were ready runs once its routes have followed. When they follow something later on, it runs on.
-fn healthy(snapshot: &Snapshot, release: &Release) -> (Phase, String) {
+/// A release that all instances of were ready runs once its routes are made and have followed. When they follow something later on, it runs
+/// on.
+fn healthy(snapshot: &Snapshot, release: &Release, draft: &Draft) -> (Phase, String) {
     let told = &snapshot.application.status;
-    let ran = told.current == Some(release.spec.version) && told.phase == Phase::Running;
+    let ran = told.current == Some(release.spec.version)
+        && told.phase == Phase::Running
+        && told.message.is_empty();
     let shortages = shortages(snapshot, release);
-    let following: Vec<_> = routes::following(snapshot).collect();
+    let made = draft.opens.then(|| "its routes are made".to_owned());
+    let following: Vec<_> = made
+        .into_iter()
+        .chain(routes::following(snapshot))
+        .collect();
     match ran || following.is_empty() || !shortages.is_empty() {
         true => (Phase::Running, shortages),
         false => (Phase::RollingOut, following.join("; ")),
@@ -106,7 +116,7 @@ fn shortages(snapshot: &Snapshot, release: &Release) -> String {
             process.ready, process.wanted
         )
     });
-    let each = each.chain(routes::undone(snapshot));
+    let each = each.chain(routes::held_up(snapshot));
     each.collect::<Vec<_>>().join("; ")
 }
 

@@ -3,7 +3,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Snapshot, Step, template};
+use super::{RETRY, Snapshot, Step, template};
 use crate::{
     Digest, Name, Result,
     backend::{
@@ -125,6 +125,12 @@ pub(super) fn steps(snapshot: &Snapshot, desired: Vec<Route>) -> Vec<Step> {
     steps
 }
 
+/// Says whether a step makes a way in from outside that was not there.
+pub(super) fn opens(snapshot: &Snapshot, step: &Step) -> bool {
+    let new = |route: &Route| !snapshot.routes.contains_key(&route.id);
+    matches!(step, Step::ApplyRoute(route) if new(route)) && !step.is_inner_route()
+}
+
 /// Says whether a step makes a route that nothing answers yet.
 pub(super) fn leads_nowhere_yet(snapshot: &Snapshot, step: &Step) -> bool {
     let Step::ApplyRoute(route) = step else {
@@ -137,11 +143,11 @@ pub(super) fn leads_nowhere_yet(snapshot: &Snapshot, step: &Step) -> bool {
     nowhere && !snapshot.routes.contains_key(&route.id)
 }
 
-/// Why it is not known of a route that new requests see it, where that does not pass by itself.
-pub(super) fn undone(snapshot: &Snapshot) -> impl Iterator<Item = String> {
+/// Why it is not known of a route that new requests see it, where that does not pass by itself in a moment.
+pub(super) fn held_up(snapshot: &Snapshot) -> impl Iterator<Item = String> {
     let routes = snapshot.routes.values();
     routes
-        .filter(|status| status.is_undone())
+        .filter(|status| !is_following(status))
         .filter_map(pending)
 }
 
@@ -149,8 +155,13 @@ pub(super) fn undone(snapshot: &Snapshot) -> impl Iterator<Item = String> {
 pub(super) fn following(snapshot: &Snapshot) -> impl Iterator<Item = String> {
     let routes = snapshot.routes.values();
     routes
-        .filter(|status| !status.is_undone())
+        .filter(|status| is_following(status))
         .filter_map(pending)
+}
+
+/// The longer it was in vain, the later an ingress says to look again.
+fn is_following(status: &RouteStatus) -> bool {
+    status.look_after.is_some_and(|after| after < RETRY)
 }
 
 fn pending(status: &RouteStatus) -> Option<String> {

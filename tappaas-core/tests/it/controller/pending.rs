@@ -31,7 +31,10 @@ async fn a_pending_route_is_told_of_and_applied_again_only_where_that_may_help()
         async { Ok(()) }
     });
     let object = || world.application("web").expect("it is there");
-    let told = || object().status.message.contains("nobody has looked at it");
+    let told = || {
+        let status = object().status;
+        status.phase == Phase::Running && status.message.contains("nobody has looked at it")
+    };
 
     world.guard.keep_pending(Some(Pending(None)));
     world
