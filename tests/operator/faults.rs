@@ -134,6 +134,8 @@ async fn an_api_server_that_is_killed_and_comes_back_is_followed_again() {
     cluster.apply(&[serve("one")]);
     cluster.wait(&namespace, &object, READY, "True").await;
     let host = cluster.value(&namespace, &object, ".status.hosts[0]");
+    // The gateway follows ready pods in its own time.
+    cluster.answers(&host, "one /").await;
 
     for text in ["two", "three"] {
         cluster.kill("kube-apiserver");
